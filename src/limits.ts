@@ -1,0 +1,222 @@
+/** Every bound of Hardshell: default, maximum and reason. Zero never means "off". */
+
+declare const unit: unique symbol
+/** A size in bytes. */
+export type Bytes = number & { readonly [unit]?: 'bytes' }
+/** A duration in milliseconds. */
+export type Millis = number & { readonly [unit]?: 'ms' }
+
+/** One bound: `min <= value <= max`; `why` is the sentence for docs/configuration.md. */
+export interface Limit {
+  readonly default: number
+  readonly min: number
+  readonly max: number
+  readonly why: string
+}
+
+/** `n` kibibytes in bytes. */
+export const KiB = (n: number): Bytes => n * 1024
+/** `n` mebibytes in bytes. */
+export const MiB = (n: number): Bytes => n * 1024 ** 2
+/** `n` gibibytes in bytes. */
+export const GiB = (n: number): Bytes => n * 1024 ** 3
+/** `n` seconds in milliseconds. */
+export const seconds = (n: number): Millis => n * 1000
+/** `n` minutes in milliseconds. */
+export const minutes = (n: number): Millis => n * 60_000
+/** `n` hours in milliseconds. */
+export const hours = (n: number): Millis => n * 3_600_000
+/** `n` days in milliseconds. */
+export const days = (n: number): Millis => n * 86_400_000
+
+export const limits = {
+  requestBytes: {
+    default: MiB(10),
+    min: 1,
+    max: GiB(4),
+    why: 'The agent reads bodies into memory; the seed asks for 10 MB.',
+  },
+  headerBytes: {
+    default: KiB(16),
+    min: KiB(1),
+    max: KiB(32),
+    why: 'llhttp holds the whole head in memory before any gate runs.',
+  },
+  headers: {
+    default: 100,
+    min: 10,
+    max: 1000,
+    why: 'Each header costs a comparison; CVE-2024-37890 is a header flood.',
+  },
+  urlBytes: {
+    default: KiB(8),
+    min: 128,
+    max: KiB(16),
+    why: 'RFC 9110 §4.1 recommends at least 8,000 octets.',
+  },
+  headerTimeMs: {
+    default: seconds(10),
+    min: seconds(1),
+    max: minutes(2),
+    why: 'A slow head holds a socket (slowloris).',
+  },
+  bodyTimeMs: {
+    default: seconds(30),
+    min: seconds(1),
+    max: hours(1),
+    why: 'A body slower than this needs the rate floor below.',
+  },
+  bodyRateFloorBytesPerSecond: {
+    default: KiB(16),
+    min: 1,
+    max: MiB(10),
+    why: 'Beyond bodyTime a body must have kept this average, so that large honest uploads pass.',
+  },
+  keepAliveMs: {
+    default: seconds(5),
+    min: seconds(1),
+    max: minutes(10),
+    why: 'Idle connections hold descriptors.',
+  },
+  upstreamTimeMs: {
+    default: minutes(5),
+    min: seconds(1),
+    max: hours(1),
+    why: 'Agents think long; beyond this a client should know.',
+  },
+  upstreamIdleMs: {
+    default: minutes(5),
+    min: seconds(1),
+    max: hours(1),
+    why: 'A stream that says nothing for this long is dead.',
+  },
+  upstreamConnectMs: {
+    default: seconds(2),
+    min: 100,
+    max: seconds(30),
+    why: 'The agent is on this machine.',
+  },
+  connections: {
+    default: 1024,
+    min: 16,
+    max: 100_000,
+    why: 'Each holds a descriptor and about 14 KB.',
+  },
+  connectionsPerAddress: {
+    default: 64,
+    min: 1,
+    max: 100_000,
+    why: 'One address must not take all connections.',
+  },
+  requestsPerConnection: {
+    default: 1000,
+    min: 1,
+    max: 1_000_000,
+    why: 'Bounds pipelining and the life of a connection.',
+  },
+  requestsPerMinute: {
+    default: 60,
+    min: 1,
+    max: 10_000_000,
+    why: 'Per identity; the seed asks for 60.',
+  },
+  requestsPerMinutePerAddress: {
+    default: 300,
+    min: 1,
+    max: 10_000_000,
+    why: 'Counts every request; refuses only those without a valid credential.',
+  },
+  authAttempts: {
+    default: 5,
+    min: 1,
+    max: 1000,
+    why: 'Wrong credentials from one address before it is locked.',
+  },
+  authWindowMs: {
+    default: minutes(5),
+    min: seconds(10),
+    max: hours(24),
+    why: 'Wrong credentials older than this do not count.',
+  },
+  authLockoutMs: {
+    default: minutes(5),
+    min: seconds(10),
+    max: hours(1),
+    why: 'First lockout; it doubles up to one hour.',
+  },
+  wsMessageBytes: {
+    default: MiB(1),
+    min: 125,
+    max: MiB(64),
+    why: 'Counted over all fragments (RFC 6455 §10.4).',
+  },
+  wsMessagesPerMinute: {
+    default: 600,
+    min: 1,
+    max: 1_000_000,
+    why: 'Messages and control frames of one socket.',
+  },
+  wsIdleMs: {
+    default: minutes(10),
+    min: seconds(10),
+    max: hours(24),
+    why: 'A silent socket holds two descriptors.',
+  },
+  wsPerIdentity: {
+    default: 16,
+    min: 1,
+    max: 100_000,
+    why: 'One identity must not take all sockets.',
+  },
+  wsPerAddress: { default: 64, min: 1, max: 100_000, why: 'Sockets behind one hop share this.' },
+  addresses: {
+    default: 10_000,
+    min: 100,
+    max: 1_000_000,
+    why: 'Addresses remembered for limits and lockouts, least recently used out first.',
+  },
+  gateTimeMs: {
+    default: seconds(5),
+    min: 100,
+    max: seconds(30),
+    why: 'A gate that takes longer is a no.',
+  },
+  heldRequests: {
+    default: 64,
+    min: 1,
+    max: 1000,
+    why: 'Requests held while the agent starts; the rest get 503.',
+  },
+  heldMs: {
+    default: seconds(30),
+    min: seconds(1),
+    max: minutes(5),
+    why: 'How long a request waits for a starting agent.',
+  },
+  auditQueueRecords: {
+    default: 10_000,
+    min: 100,
+    max: 1_000_000,
+    why: 'Records waiting for the kernel; beyond it nothing is forwarded.',
+  },
+  auditFileBytes: {
+    default: MiB(100),
+    min: KiB(64),
+    max: GiB(4),
+    why: 'An audit file rotates at this size.',
+  },
+  auditKeepFiles: {
+    default: 50,
+    min: 2,
+    max: 100_000,
+    why: 'Rotated audit files kept before the oldest is removed.',
+  },
+  auditValueChars: {
+    default: 256,
+    min: 64,
+    max: 1024,
+    why: 'Any client-chosen string in a record is cut here (CWE-117).',
+  },
+  tokens: { default: 1000, min: 1, max: 100_000, why: 'Tokens in the store.' },
+  agentLogLines: { default: 200, min: 1, max: 10_000, why: 'Lines that "agent logs" shows.' },
+} as const satisfies Record<string, Limit>
