@@ -1,0 +1,382 @@
+/** The only reader of raw requests: every gate and the forwarder see `Facts`, so that nothing is read twice. */
+import type { IncomingMessage } from 'node:http'
+
+import type { Defect, Facts, Framing, Handshake } from '../gates/gate.ts'
+
+/** What reading a request needs from outside. Sizes in bytes, clocks in ms. */
+export interface FactSettings {
+  readonly maxUrlBytes: number
+  readonly maxHeaders: number
+  /** Wall clock, ms since the epoch. */
+  readonly now: () => number
+  /** Monotonic clock, ms. */
+  readonly monotonic: () => number
+  readonly newId: () => string
+  /** Socket address → client address, without zone and IPv4-mapping. */
+  readonly peerOf: (request: IncomingMessage) => string
+}
+
+/** Headers that may appear once; a second one is read differently by different programs (RFC 9110 §5.3). */
+const singletons = new Set([
+  'host',
+  'authorization',
+  'proxy-authorization',
+  'origin',
+  'referer',
+  'cookie',
+  'content-type',
+  'content-length',
+  'content-encoding',
+  'transfer-encoding',
+  'expect',
+  'upgrade',
+  'user-agent',
+  'range',
+  'if-range',
+  'max-forwards',
+  'if-modified-since',
+  'if-unmodified-since',
+  'sec-websocket-key',
+  'sec-websocket-version',
+  'sec-fetch-site',
+  'sec-fetch-mode',
+  'sec-fetch-dest',
+  'sec-fetch-user',
+])
+
+/** Never passed on: they belong to one connection (RFC 9110 §7.6.1), or we write them ourselves. */
+const dropped = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'content-length',
+  'upgrade',
+  'http2-settings',
+  'expect',
+  'authorization',
+  'via',
+  // Client-supplied identity and attribution: nobody but us may say who the client is.
+  'forwarded',
+  'client-ip',
+  'true-client-ip',
+  'remote-user',
+  'x-request-id',
+  'x-real-ip',
+  'x-client-ip',
+  'x-cluster-client-ip',
+  'x-rewrite-url',
+  'x-user',
+  'x-authenticated-user',
+  'x-client-cert',
+  'fastly-client-ip',
+  // The method that was judged is the method that arrives.
+  'x-http-method-override',
+  'x-http-method',
+  'x-method-override',
+])
+
+/** Families of such headers, by prefix. */
+const droppedPrefixes = [
+  'x-forwarded',
+  'tailscale-',
+  'x-original-',
+  'x-remote-',
+  'x-webauth-',
+  'x-auth-request-',
+  'x-authentik-',
+  'x-pomerium-',
+  'x-goog-authenticated-user',
+  'x-goog-iap-',
+  'x-amzn-oidc-',
+  'x-ms-client-',
+  'x-ssl-client-',
+  'ssl-client-',
+  'cf-access-',
+  'cf-connecting-',
+  'x-envoy-',
+  'x-openclaw-',
+  'x-hardshell-',
+  'sec-websocket-',
+]
+
+/** Headers that Connection may not name: dropping them would change what we judged (CVE-2022-31813). */
+const protectedFromConnection = new Set([
+  'host',
+  'authorization',
+  'proxy-authorization',
+  'cookie',
+  'origin',
+  'content-length',
+  'content-type',
+  'content-encoding',
+  'transfer-encoding',
+  'expect',
+  'x-request-id',
+])
+
+const methods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
+const tokenList = /^[!#$%&'*+.^`|~0-9a-z-]+$/i
+/** reg-name, IPv4 or bracketed IPv6 with an optional port (RFC 3986 §3.2.2, without percent-encoding). */
+const hostForm =
+  /^(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*|\[[0-9a-f:.]+\])(?::\d{1,5})?$/
+const visibleAscii = /^[\x21-\x7e]+$/
+/** `%` without two digits, or an encoded dot, slash, backslash, NUL, CR, LF or byte that is never UTF-8. */
+const encodedTrick = /%(?![0-9a-f]{2})|%(?:2e|2f|5c|00|0a|0d|c0|c1|f[5-9a-f])/i
+/** A dot segment, also with a path parameter behind it (`/..;/`), as some servers read it. */
+const dotSegment = /(?:^|\/)\.{1,2}(?:;[^/]*)?(?:\/|$)/
+/** Query names under which clients put credentials (RFC 6750 §2.3 forbids it), and our own token form anywhere. */
+const urlCredential =
+  /[?&](?:token|access_token|auth_token|id_token|api_?key|apikey|bearer|password|authorization)=|hsk_/i
+const websocketKey = /^[A-Za-z0-9+/]{22}==$/
+
+/** The headers as one pass found them. */
+interface Scan {
+  readonly kept: string[]
+  readonly single: Map<string, string>
+  readonly connection: Set<string>
+  defect: Defect | undefined
+}
+
+/** Reads a request once. What is ambiguous becomes `defect`; nothing is repaired. */
+export function readFacts(request: IncomingMessage, settings: FactSettings): Facts {
+  const method = request.method ?? ''
+  const scan = scanHeaders(request.rawHeaders, settings.maxHeaders)
+  const { single, connection } = scan
+  const host = single.get('host')?.toLowerCase() ?? ''
+  const target = originForm(request.url ?? '', host)
+  const cut = target.value.indexOf('?')
+  const path = cut === -1 ? target.value : target.value.slice(0, cut)
+  const framing = framingOf(single, request.httpVersion)
+  const upgrade = upgradeOf(single, connection, method, request.httpVersion, framing)
+  const expect = single.get('expect')?.toLowerCase()
+  const defect =
+    versionDefect(request.httpVersion) ??
+    scan.defect ??
+    targetDefect(target, path, request.url ?? '', settings.maxUrlBytes) ??
+    hostDefect(single.get('host'), host) ??
+    methodDefect(method) ??
+    ('code' in framing ? framing : undefined) ??
+    ('code' in upgrade ? upgrade : undefined) ??
+    (expect === undefined || expect === '100-continue'
+      ? undefined
+      : { code: 'EXPECTATION_FAILED' as const, because: 'another expectation than 100-continue' })
+  return {
+    requestId: settings.newId(),
+    time: settings.now(),
+    startedAt: settings.monotonic(),
+    peer: settings.peerOf(request),
+    method,
+    target: target.value,
+    path,
+    host,
+    headers: scan.kept,
+    authorization: single.get('authorization'),
+    credentialInUrl: target.userinfo || (cut !== -1 && urlCredential.test(target.value.slice(cut))),
+    origin: single.get('origin'),
+    fetchSite: single.get('sec-fetch-site')?.toLowerCase(),
+    contentType: single.get('content-type'),
+    framing: 'code' in framing ? { kind: 'none' } : framing,
+    expectsContinue: expect === '100-continue',
+    websocket: 'code' in upgrade ? undefined : upgrade.handshake,
+    defect,
+  }
+}
+
+/** True when a request is a complete WebSocket handshake; everything else is answered as a plain request. */
+export function isWebSocketUpgrade(request: IncomingMessage): boolean {
+  const upgrade = request.headers.upgrade
+  return (
+    request.method === 'GET' &&
+    request.httpVersion === '1.1' &&
+    upgrade !== undefined &&
+    upgrade.toLowerCase() === 'websocket' &&
+    request.headers['content-length'] === undefined &&
+    request.headers['transfer-encoding'] === undefined &&
+    request.headers['sec-websocket-version'] === '13' &&
+    websocketKey.test(request.headers['sec-websocket-key'] ?? '')
+  )
+}
+
+function scanHeaders(raw: readonly string[], maxHeaders: number): Scan {
+  const scan: Scan = { kept: [], single: new Map(), connection: new Set(), defect: undefined }
+  if (raw.length / 2 > maxHeaders) {
+    scan.defect = { code: 'HEADERS_TOO_LARGE', because: `${raw.length / 2} headers` }
+  }
+  for (let i = 0; i + 1 < raw.length; i += 2) {
+    const name = raw[i] ?? ''
+    const value = raw[i + 1] ?? ''
+    const lower = name.toLowerCase()
+    if (name.includes('_')) {
+      // A CGI-like agent would read X_Forwarded_For as X-Forwarded-For.
+      scan.defect ??= { code: 'HEADER_INVALID', because: 'a header name with "_"' }
+    }
+    if (singletons.has(lower)) {
+      if (scan.single.has(lower)) {
+        scan.defect ??= isFramingHeader(lower)
+          ? { code: 'FRAMING_AMBIGUOUS', because: `${lower} twice` }
+          : { code: 'HEADER_DUPLICATE', because: `${lower} twice` }
+      }
+      scan.single.set(lower, value)
+    } else if (lower === 'connection') {
+      scan.defect ??= readConnection(value, scan.connection)
+    }
+    if (!dropped.has(lower) && !hasDroppedPrefix(lower)) scan.kept.push(name, value)
+    else if (lower === 'sec-websocket-protocol') {
+      const before = scan.single.get(lower)
+      scan.single.set(lower, before === undefined ? value : `${before},${value}`)
+    } else if (lower.startsWith('sec-websocket-')) scan.single.set(lower, value)
+  }
+  if (scan.connection.size > 0) removeNamed(scan)
+  return scan
+}
+
+const isFramingHeader = (name: string) => name === 'content-length' || name === 'transfer-encoding'
+
+function hasDroppedPrefix(name: string): boolean {
+  const first = name.charCodeAt(0)
+  // Only names that begin with c, s, t or x can match; most headers do not.
+  if (first !== 0x78 && first !== 0x74 && first !== 0x73 && first !== 0x63) return false
+  return droppedPrefixes.some((prefix) => name.startsWith(prefix))
+}
+
+function readConnection(value: string, names: Set<string>): Defect | undefined {
+  for (const part of value.split(',')) {
+    const name = part.trim().toLowerCase()
+    if (name === '') continue
+    if (!tokenList.test(name)) return { code: 'HEADER_INVALID', because: 'Connection is malformed' }
+    if (protectedFromConnection.has(name) || name.startsWith('x-forwarded')) {
+      return { code: 'HEADER_INVALID', because: `Connection names ${name}` }
+    }
+    names.add(name)
+  }
+  return undefined
+}
+
+function removeNamed(scan: Scan): void {
+  for (let i = scan.kept.length - 2; i >= 0; i -= 2) {
+    if (scan.connection.has((scan.kept[i] ?? '').toLowerCase())) scan.kept.splice(i, 2)
+  }
+}
+
+/** The target as it is sent on; `foreign` when an absolute form names another authority than Host. */
+interface Target {
+  readonly value: string
+  readonly foreign: boolean
+  readonly userinfo: boolean
+}
+
+/** RFC 9112 §3.2: origin form, or absolute form for the same authority (§3.2.2 says a server must accept it). */
+function originForm(url: string, host: string): Target {
+  const absolute = /^https?:\/\/([^/?#]*)(.*)$/is.exec(url)
+  if (absolute === null) return { value: url, foreign: false, userinfo: false }
+  const authority = (absolute[1] ?? '').toLowerCase()
+  const rest = absolute[2] ?? ''
+  return {
+    value: rest.startsWith('/') ? rest : `/${rest}`,
+    foreign: authority !== host,
+    userinfo: authority.includes('@'),
+  }
+}
+
+function targetDefect(target: Target, path: string, url: string, max: number): Defect | undefined {
+  if (url.length > max) return { code: 'URL_TOO_LONG', because: `${url.length} bytes` }
+  const no = (because: string): Defect => ({ code: 'TARGET_INVALID', because })
+  if (target.foreign) return no('absolute form for another authority than Host')
+  const value = target.value
+  if (!value.startsWith('/')) return no('not in origin form')
+  if (!visibleAscii.test(value)) return no('a byte outside visible ASCII')
+  if (value.includes('#') || value.includes('\\')) return no('"#" or a backslash')
+  if (path.includes('//')) return no('"//"')
+  if (path.includes('%') && encodedTrick.test(path))
+    return no('a percent-encoding that hides structure')
+  if (path.includes('/.') && dotSegment.test(path)) return no('a dot segment')
+  return undefined
+}
+
+function versionDefect(version: string): Defect | undefined {
+  if (version === '1.1' || version === '1.0') return undefined
+  return { code: 'HTTP_VERSION', because: `HTTP/${version}` }
+}
+
+function hostDefect(raw: string | undefined, host: string): Defect | undefined {
+  if (raw === undefined) return { code: 'HOST_INVALID', because: 'no Host' }
+  if (!hostForm.test(host)) return { code: 'HOST_INVALID', because: 'Host is not host[:port]' }
+  return undefined
+}
+
+function methodDefect(method: string): Defect | undefined {
+  if (methods.has(method)) return undefined
+  return { code: 'METHOD_NOT_ALLOWED', because: `method ${method}` }
+}
+
+/** Body framing (RFC 9112 §6): one Content-Length, or exactly "chunked" on HTTP/1.1, or none. */
+function framingOf(single: ReadonlyMap<string, string>, version: string): Framing | Defect {
+  const coding = single.get('transfer-encoding')
+  const length = single.get('content-length')
+  if (coding === undefined) {
+    if (length === undefined) return { kind: 'none' }
+    const bytes = Number(length)
+    if (!/^\d{1,15}$/.test(length) || !Number.isSafeInteger(bytes)) {
+      return { code: 'FRAMING_AMBIGUOUS', because: 'Content-Length is not a number' }
+    }
+    return { kind: 'length', bytes }
+  }
+  if (length !== undefined) {
+    return { code: 'FRAMING_AMBIGUOUS', because: 'Content-Length with Transfer-Encoding' }
+  }
+  if (version !== '1.1') {
+    return { code: 'FRAMING_AMBIGUOUS', because: `Transfer-Encoding on HTTP/${version}` }
+  }
+  if (coding.toLowerCase() === 'chunked') return { kind: 'chunked' }
+  const codings = coding
+    .toLowerCase()
+    .split(',')
+    .map((part) => part.trim())
+  const unknown = codings.some((name) => name !== '' && name !== 'chunked')
+  return unknown && codings.at(-1) === 'chunked' && !codings.includes('')
+    ? { code: 'TRANSFER_CODING', because: 'a transfer coding before chunked' }
+    : unknown && !codings.includes('chunked')
+      ? { code: 'TRANSFER_CODING', because: 'an unknown transfer coding' }
+      : { code: 'FRAMING_AMBIGUOUS', because: 'Transfer-Encoding is not exactly "chunked"' }
+}
+
+/** The WebSocket handshake, nothing, or why it is not one (RFC 6455 §4.2.1). */
+function upgradeOf(
+  single: ReadonlyMap<string, string>,
+  connection: ReadonlySet<string>,
+  method: string,
+  version: string,
+  framing: Framing | Defect,
+): { readonly handshake: Handshake | undefined } | Defect {
+  const upgrade = single.get('upgrade')?.toLowerCase()
+  const wanted = upgrade?.split(',').some((part) => part.trim() === 'websocket') === true
+  // h2c and others: the header is dropped and the request is a plain one (RFC 9110 §7.8 allows to ignore it).
+  if (!wanted) return { handshake: undefined }
+  const no = (because: string): Defect => ({ code: 'UPGRADE_INVALID', because })
+  if (upgrade !== 'websocket') return no('several upgrade protocols')
+  if (method !== 'GET') return no(`WebSocket handshake with ${method}`)
+  if (version !== '1.1') return no(`WebSocket handshake over HTTP/${version}`)
+  if (!connection.has('upgrade')) return no('Connection does not name upgrade')
+  if (!('kind' in framing) || framing.kind !== 'none') return no('WebSocket handshake with a body')
+  if (single.get('sec-websocket-version') !== '13') {
+    return { code: 'WEBSOCKET_VERSION', because: 'Sec-WebSocket-Version is not 13' }
+  }
+  const key = single.get('sec-websocket-key') ?? ''
+  if (!websocketKey.test(key)) return no('Sec-WebSocket-Key is not 16 bytes in base64')
+  const protocols = (single.get('sec-websocket-protocol') ?? '')
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '')
+  if (
+    protocols.some((part) => !tokenList.test(part)) ||
+    new Set(protocols).size < protocols.length
+  ) {
+    return no('Sec-WebSocket-Protocol is malformed')
+  }
+  return { handshake: { key, protocols } }
+}

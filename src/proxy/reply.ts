@@ -1,0 +1,103 @@
+/** Refusals as HTTP answers (RFC 9457): on a response, or on the bare socket of an upgrade or a parser error. */
+import type { ServerResponse } from 'node:http'
+import { STATUS_CODES } from 'node:http'
+import type { Duplex } from 'node:stream'
+
+import { refusalRow, type RefusalCode } from '../errors.ts'
+
+/** How long, in ms, a refused connection may still send before it is cut (RFC 9112 §9.6). */
+const lingerMs = 1000
+
+/** Headers of every answer that we write ourselves: nothing of ours is cached or sniffed. */
+const ownHeaders = ['Cache-Control', 'no-store', 'X-Content-Type-Options', 'nosniff'] as const
+
+/** The problem document: the stable code and the request id, never a cause. */
+export function problem(code: RefusalCode, requestId: string): string {
+  const { status, say } = refusalRow(code)
+  const type = `urn:hardshell:refusal:${code}`
+  return `${JSON.stringify({ type, title: say, status, code, requestId })}\n`
+}
+
+function headersFor(code: RefusalCode, requestId: string, body: string): string[] {
+  const headers = ['Content-Type', 'application/problem+json']
+  headers.push('Content-Length', String(Buffer.byteLength(body)), ...ownHeaders)
+  headers.push('X-Request-Id', requestId)
+  if (code === 'METHOD_NOT_ALLOWED') headers.push('Allow', allowedMethods.join(', '))
+  if (code === 'WEBSOCKET_VERSION') headers.push('Sec-WebSocket-Version', '13')
+  return headers
+}
+
+/** The methods that are served; everything else is 405. */
+export const allowedMethods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
+
+/**
+ * Answers a refusal. With `close`, or while body bytes are unread, the connection ends after the answer, and what the
+ * client still sends is thrown away for a second: an immediate close would send a reset that can swallow the answer.
+ */
+export function writeRefusal(
+  response: ServerResponse,
+  code: RefusalCode,
+  requestId: string,
+  options: { headers?: readonly string[] | undefined; close?: boolean } = {},
+): void {
+  if (response.headersSent || response.destroyed) {
+    response.destroy()
+    return
+  }
+  const body = problem(code, requestId)
+  const headers = headersFor(code, requestId, body)
+  if (options.headers !== undefined) headers.push(...options.headers)
+  const ends = options.close === true || !response.req.complete
+  if (ends) {
+    headers.push('Connection', 'close')
+    closeGently(response)
+  }
+  response.writeHead(refusalRow(code).status, headers)
+  response.end(body)
+}
+
+/** Sockets that are being closed: what arrives on them is never a request. */
+const closing = new WeakSet<object>()
+
+/** True for a connection that ends after the answer already written. */
+export function isClosing(socket: object): boolean {
+  return closing.has(socket)
+}
+
+/** Ends the connection of a finished answer without a reset: FIN first, then a second for what is still on its way. */
+export function closeGently(response: ServerResponse): void {
+  const socket = response.socket
+  if (socket === null || closing.has(socket)) return
+  closing.add(socket)
+  // Node calls destroySoon() on the socket of a last answer; that would reset a client that is still sending.
+  socket.destroySoon = () => linger(socket)
+}
+
+function linger(socket: Duplex): void {
+  if (socket.destroyed) return
+  const timer = setTimeout(() => socket.destroy(), lingerMs)
+  socket.once('close', () => clearTimeout(timer))
+  socket.end()
+  socket.resume()
+}
+
+/** Answers a refusal where there is no response object, and closes. `headers` is flat: name, value, … */
+export function writeRefusalToSocket(
+  socket: Duplex,
+  code: RefusalCode,
+  requestId: string,
+  headers: readonly string[] = [],
+): void {
+  if (socket.destroyed || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const { status } = refusalRow(code)
+  const body = problem(code, requestId)
+  const lines = [`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`]
+  const flat = [...headersFor(code, requestId, body), ...headers, 'Connection', 'close']
+  for (let i = 0; i + 1 < flat.length; i += 2) lines.push(`${flat[i]}: ${flat[i + 1]}`)
+  closing.add(socket)
+  socket.write(`${lines.join('\r\n')}\r\n\r\n${body}`)
+  linger(socket)
+}
