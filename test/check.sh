@@ -1,0 +1,22 @@
+#!/bin/sh
+# npm run check: types, lint, format, and generated documents in step with the tables they come from.
+set -eu
+cd "$(dirname -- "$0")/.."
+node() { sh deploy/node.sh "$@"; }
+
+failed=
+step() {
+  name=$1
+  shift
+  "$@" || failed="$failed $name"
+}
+step types node node_modules/typescript/bin/tsc --noEmit
+# The folders are named: without them the linter walks into node_modules.
+step lint node_modules/.bin/oxlint --type-aware src test bench
+step format node_modules/.bin/oxfmt --check
+step docs node src/main.ts config docs --check
+if [ -n "$failed" ]; then
+  echo "check: failed:$failed" >&2
+  exit 1
+fi
+echo 'check: types, lint, format and generated documents are in order'
