@@ -1,0 +1,40 @@
+/** Refuses what is ambiguous, and what is meant for another host (DNS rebinding, CVE-2025-66414). */
+import { allow, deny, type Gate } from './gate.ts'
+
+/** 127.0.0.0/8 and ::1 as they stand in a Host header, and `localhost`; any port. */
+const loopbackHost = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?$/
+
+/** The hosts that are served besides loopback: each with and without its port, in lower case. */
+export interface HostSettings {
+  /** Addresses we are bound to, for example `192.168.1.100` or `fd7a::1`; any port. */
+  readonly bind: readonly string[]
+  /** Origins under which clients reach us from outside: `https://box.tailnet.ts.net`. */
+  readonly publicOrigins: readonly string[]
+}
+
+/** Refuses defects that `facts` found, and requests for a host that is not ours. */
+export function shapeGate(settings: HostSettings): Gate {
+  const bound = new Set(settings.bind.map((address) => bracketed(address.toLowerCase())))
+  const named = new Set(settings.publicOrigins.flatMap(hostsOf))
+  return {
+    name: 'shape',
+    decide: ({ defect, host }) => {
+      if (defect !== undefined) return deny(defect.code, defect.because)
+      if (loopbackHost.test(host) || named.has(host) || bound.has(withoutPort(host))) return allow
+      return deny(
+        'HOST_DENIED',
+        'Host is neither loopback, the bind address nor in gateway.publicOrigins',
+      )
+    },
+  }
+}
+
+const bracketed = (address: string) => (address.includes(':') ? `[${address}]` : address)
+const withoutPort = (host: string) => host.replace(/:\d{1,5}$/, '')
+
+/** `https://a.b` → `a.b` and `a.b:443`; a port of its own stays the only spelling. */
+function hostsOf(origin: string): string[] {
+  const { protocol, hostname, port } = new URL(origin)
+  if (port !== '') return [`${hostname}:${port}`]
+  return [hostname, `${hostname}:${protocol === 'https:' ? 443 : 80}`]
+}

@@ -1,0 +1,105 @@
+/** The request body on its way to the agent: counted, timed, and with back-pressure. */
+import type { IncomingMessage } from 'node:http'
+import { Readable } from 'node:stream'
+
+import type { RefusalCode } from '../errors.ts'
+import type { Framing } from '../gates/gate.ts'
+
+/** Bounds of one body. */
+export interface BodySettings {
+  readonly maxBytes: number
+  /** A body may take this long, ms; beyond it, it must have kept the rate floor on average. */
+  readonly bodyTimeMs: number
+  readonly rateFloorBytesPerSecond: number
+}
+
+/** Why a body was cut: the refusal that its client gets. */
+export class BodyRefused extends Error {
+  readonly refusal: RefusalCode
+  constructor(refusal: RefusalCode, because: string) {
+    super(because)
+    this.name = 'BodyRefused'
+    this.refusal = refusal
+  }
+}
+
+/**
+ * The body of a request for the agent: `null` for none; one buffer when all of it has arrived already (then no stream
+ * object is made); else a stream. Throws BodyRefused when what has arrived is over the limit.
+ */
+export function bodyOf(
+  request: IncomingMessage,
+  framing: Framing,
+  settings: BodySettings,
+): null | Buffer | MeteredBody {
+  if (framing.kind === 'none' || (framing.kind === 'length' && framing.bytes === 0)) return null
+  if (!request.complete) return new MeteredBody(request, settings)
+  const whole: unknown = request.read()
+  const bytes = Buffer.isBuffer(whole) ? whole : null
+  if (bytes !== null && bytes.length > settings.maxBytes) {
+    throw new BodyRefused('BODY_TOO_LARGE', `${bytes.length} > ${settings.maxBytes} bytes`)
+  }
+  return bytes
+}
+
+/** A request's body as a stream that ends with an error at the limit, at the time bound, or when the client goes. */
+export class MeteredBody extends Readable {
+  #source: IncomingMessage
+  #settings: BodySettings
+  #received = 0
+  #elapsedMs = 0
+  #timer: NodeJS.Timeout
+
+  constructor(source: IncomingMessage, settings: BodySettings) {
+    super({ highWaterMark: 64 * 1024 })
+    this.#source = source
+    this.#settings = settings
+    this.#timer = setTimeout(() => this.#tick(settings.bodyTimeMs), settings.bodyTimeMs)
+    source.on('data', (chunk: Buffer) => this.#take(chunk))
+    source.once('end', () => {
+      clearTimeout(this.#timer)
+      this.push(null)
+    })
+    source.once('close', () => {
+      if (!source.complete) this.destroy(new BodyRefused('BAD_REQUEST', 'the client went away'))
+    })
+    source.once('error', (error) => this.destroy(error))
+    source.pause()
+  }
+
+  /** Bytes received from the client so far. */
+  get received(): number {
+    return this.#received
+  }
+
+  #take(chunk: Buffer): void {
+    this.#received += chunk.length
+    if (this.#received > this.#settings.maxBytes) {
+      this.destroy(new BodyRefused('BODY_TOO_LARGE', `more than ${this.#settings.maxBytes} bytes`))
+      return
+    }
+    if (!this.push(chunk)) this.#source.pause()
+  }
+
+  #tick(sinceMs: number): void {
+    this.#elapsedMs += sinceMs
+    const floor = (this.#elapsedMs / 1000) * this.#settings.rateFloorBytesPerSecond
+    if (this.#received < floor) {
+      this.destroy(
+        new BodyRefused('REQUEST_TIMEOUT', `${this.#received} bytes in ${this.#elapsedMs} ms`),
+      )
+      return
+    }
+    this.#timer = setTimeout(() => this.#tick(1000), 1000)
+  }
+
+  override _read(): void {
+    this.#source.resume()
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    clearTimeout(this.#timer)
+    this.#source.pause()
+    done(error)
+  }
+}

@@ -1,0 +1,273 @@
+/** HTTP to the agent: a request built from facts, streamed both ways (undici's dispatch). */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+
+import { Pool, type Dispatcher } from 'undici'
+
+import type { AgentAddress } from '../agent/agent.ts'
+import { codeOf, messageOf, refusalRow, type RefusalCode } from '../errors.ts'
+import type { Facts } from '../gates/gate.ts'
+import { bodyOf, BodyRefused, MeteredBody, type BodySettings } from './body.ts'
+import { headersForClient } from './headers.ts'
+import { closeGently, writeRefusal } from './reply.ts'
+
+/** Bounds of the way to the agent, ms. */
+export interface ForwardSettings extends BodySettings {
+  readonly address: AgentAddress
+  readonly connectMs: number
+  /** Until the head of the answer. */
+  readonly answerMs: number
+  /** Between two pieces of an answer. */
+  readonly idleMs: number
+}
+
+/** How an exchange ended, for the audit log. */
+export interface Ended {
+  readonly status: number
+  readonly bytes: number
+  /** Set when we refused or cut what had been allowed. */
+  readonly code?: RefusalCode
+  readonly because?: string
+}
+
+/** One allowed request. */
+export interface Outgoing {
+  readonly facts: Facts
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+  /** Flat headers for the agent. */
+  readonly headers: readonly string[]
+  /** Flat headers that we add to the answer. */
+  readonly answerHeaders: readonly string[]
+  /** Called once. */
+  readonly ended: (how: Ended) => void
+}
+
+/** The way to one agent. */
+export interface Forwarder {
+  /** Sends a request on; returns a function that ends the exchange at once (revoked token, lockdown). */
+  send(outgoing: Outgoing): (because: string) => void
+  close(): Promise<void>
+}
+
+/** Opens a pool to the agent. Nothing is connected before the first request. */
+export function openForwarder(settings: ForwardSettings): Forwarder {
+  const { address } = settings
+  const pool = new Pool(address.origin, {
+    connect: {
+      timeout: settings.connectMs,
+      ...(address.socketPath === undefined ? {} : { socketPath: address.socketPath }),
+    },
+    // Event streams would starve a fixed number; the server's own connection cap bounds this one.
+    connections: null,
+    pipelining: 1,
+    headersTimeout: settings.answerMs,
+    bodyTimeout: settings.idleMs,
+    // Below Node's 5 s, so that we close an idle connection before the agent does.
+    keepAliveTimeout: 4000,
+    keepAliveMaxTimeout: 60_000,
+    maxHeaderSize: 32 * 1024,
+    strictContentLength: true,
+    allowH2: false,
+  })
+  return {
+    send: (outgoing) => {
+      const exchange = new Exchange(pool, outgoing, settings)
+      exchange.begin()
+      return (because) => exchange.cut(because)
+    },
+    close: () => pool.destroy(),
+  }
+}
+
+/** One request and its answer. A class rather than closures: one object per request. */
+class Exchange implements Dispatcher.DispatchHandler {
+  readonly #pool: Pool
+  readonly #out: Outgoing
+  readonly #settings: ForwardSettings
+  #controller: Dispatcher.DispatchController | undefined
+  #body: null | Buffer | MeteredBody = null
+  #status = 0
+  #bytes = 0
+  /** A declared body that arrives in one piece is written together with the head. */
+  #expected = -1
+  #whole: Buffer | undefined
+  #retried = false
+  #over = false
+
+  constructor(pool: Pool, out: Outgoing, settings: ForwardSettings) {
+    this.#pool = pool
+    this.#out = out
+    this.#settings = settings
+  }
+
+  begin(): void {
+    const { request, response, facts } = this.#out
+    try {
+      this.#body = bodyOf(request, facts.framing, this.#settings)
+    } catch (thrown) {
+      this.#fail(thrown instanceof Error ? thrown : new Error(String(thrown)))
+      return
+    }
+    if (facts.expectsContinue && this.#body instanceof MeteredBody) response.writeContinue()
+    response.once('close', () => {
+      if (!response.writableFinished) this.#abort('the client went away')
+      else if (!request.complete) this.#dropBody()
+    })
+    response.on('drain', () => this.#controller?.resume())
+    this.#dispatch()
+  }
+
+  #dispatch(): void {
+    const { facts, headers } = this.#out
+    const framed =
+      this.#body instanceof MeteredBody && facts.framing.kind === 'length'
+        ? [...headers, 'Content-Length', String(facts.framing.bytes)]
+        : headers
+    this.#pool.dispatch(
+      {
+        path: facts.target,
+        // facts has refused every method outside the allowed list.
+        method: facts.method as Dispatcher.HttpMethod,
+        headers: framed as string[],
+        body: this.#body,
+      },
+      this,
+    )
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller
+    if (this.#over) controller.abort(new Error('over'))
+  }
+
+  onResponseStart(
+    controller: Dispatcher.DispatchController,
+    status: number,
+    _headers: unknown,
+    message?: string,
+  ): void {
+    const { request, response, answerHeaders, facts } = this.#out
+    // undici hands interim answers on as well; they say nothing that the client needs.
+    if (status < 200) return
+    const raw = (controller.rawHeaders ?? []) as readonly Buffer[]
+    const { flat, length } = headersForClient(raw, answerHeaders)
+    if (!request.complete) {
+      // The agent answers before it has read the body: the rest cannot be used, so the connection ends.
+      flat.push('Connection', 'close')
+      closeGently(response)
+    }
+    response.writeHead(status, message, flat)
+    this.#status = status
+    const bodiless = facts.method === 'HEAD' || status === 204 || status === 304
+    if (length !== undefined && length <= wholeBytesMax && !bodiless) this.#expected = length
+    else if (!bodiless) setImmediate(() => this.#flushHead())
+    if (this.#expected > 0) setImmediate(() => this.#flushWhole())
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#bytes += chunk.length
+    if (this.#expected === chunk.length && this.#bytes === chunk.length) {
+      this.#whole = chunk
+      return
+    }
+    if (!this.#out.response.write(chunk)) controller.pause()
+  }
+
+  onResponseEnd(): void {
+    const { response } = this.#out
+    if (this.#whole === undefined) response.end()
+    else response.end(this.#whole)
+    this.#whole = undefined
+    this.#finish({ status: this.#status, bytes: this.#bytes })
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController | undefined, error: Error): void {
+    if (this.#over) return
+    if (this.#mayRetry(error)) {
+      this.#retried = true
+      this.#dispatch()
+      return
+    }
+    this.#fail(error)
+  }
+
+  /** Ends the exchange from our side: the client's connection is destroyed, the agent's request aborted. */
+  cut(because: string): void {
+    if (this.#over) return
+    this.#finish({ status: this.#status, bytes: this.#bytes, because })
+    this.#out.response.destroy()
+    this.#release(because)
+  }
+
+  /** A kept-alive connection that the agent closed in the same moment: asked once more where nothing can be done twice. */
+  #mayRetry(error: Error): boolean {
+    const { method } = this.#out.facts
+    const safe = method === 'GET' || method === 'HEAD' || method === 'OPTIONS'
+    if (this.#retried || this.#status !== 0 || this.#body !== null || !safe) return false
+    const code = codeOf(error)
+    return error.message === 'other side closed' || code === 'ECONNRESET' || code === 'EPIPE'
+  }
+
+  #flushHead(): void {
+    const { response } = this.#out
+    if (!this.#over && !response.destroyed) response.flushHeaders()
+  }
+
+  /** The head of an answer whose body has not come with it must not wait for the body. */
+  #flushWhole(): void {
+    if (this.#over || this.#whole !== undefined || this.#bytes > 0) return
+    this.#expected = -1
+    this.#flushHead()
+  }
+
+  #fail(error: Error): void {
+    const { response, facts } = this.#out
+    const code = refusalFor(error)
+    const because = `${codeOf(error) || error.name}: ${messageOf(error)}`
+    this.#dropBody()
+    if (this.#status !== 0) {
+      // The head is out: only an aborted connection tells the client that the answer is not complete.
+      this.#finish({ status: this.#status, bytes: this.#bytes, code, because })
+      response.destroy()
+      return
+    }
+    this.#finish({ status: refusalRow(code).status, bytes: 0, code, because })
+    writeRefusal(response, code, facts.requestId, { headers: this.#out.answerHeaders })
+  }
+
+  #abort(because: string): void {
+    if (this.#over) return
+    this.#finish({ status: this.#status === 0 ? 499 : this.#status, bytes: this.#bytes, because })
+    this.#release(because)
+  }
+
+  #release(because: string): void {
+    this.#controller?.abort(new Error(because))
+    this.#dropBody()
+  }
+
+  #dropBody(): void {
+    if (this.#body instanceof MeteredBody) this.#body.destroy()
+  }
+
+  #finish(how: Ended): void {
+    if (this.#over) return
+    this.#over = true
+    this.#out.ended(how)
+  }
+}
+
+/** Answers up to this size, in bytes, are written in one piece with their head when they arrive in one piece. */
+const wholeBytesMax = 64 * 1024
+
+/** Which refusal a failed exchange is. */
+function refusalFor(error: Error): RefusalCode {
+  if (error instanceof BodyRefused) return error.refusal
+  const code = codeOf(error)
+  if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') return 'AGENT_TIMEOUT'
+  if (code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW') return 'AGENT_ANSWER_INVALID'
+  if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') return 'AGENT_ANSWER_INVALID'
+  // Node refuses to repeat a header or a status line that could split the answer.
+  if (code.startsWith('ERR_INVALID') || code.startsWith('ERR_HTTP')) return 'AGENT_ANSWER_INVALID'
+  return 'AGENT_DOWN'
+}

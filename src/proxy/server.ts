@@ -1,0 +1,416 @@
+/** The listener: accepts under caps, reads facts, asks the gates, records the verdict, and only then lets go on. */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+
+import type { Agent } from '../agent/agent.ts'
+import type { AuditSink } from '../audit/record.ts'
+import { codeOf, refusalRow, type RefusalCode } from '../errors.ts'
+import type { Facts, Gate, Identity } from '../gates/gate.ts'
+import { isWebSocketUpgrade, readFacts, type FactSettings } from './facts.ts'
+import type { Ended, Forwarder } from './forward.ts'
+import { headersForAgent, type AgentHeaderSettings } from './headers.ts'
+import type { Live } from './live.ts'
+import { judge, type JudgeSettings, type Verdict } from './pipeline.ts'
+import { isClosing, writeRefusal, writeRefusalToSocket } from './reply.ts'
+import type { TunnelEnd, UpgradeCall } from './tunnel.ts'
+
+/** Bounds of the listener; times in ms, sizes in bytes. */
+export interface ServerSettings extends FactSettings, JudgeSettings, AgentHeaderSettings {
+  readonly headerMs: number
+  readonly keepAliveMs: number
+  readonly maxHeaderBytes: number
+  readonly maxConnections: number
+  readonly maxConnectionsPerAddress: number
+  readonly maxRequestsPerConnection: number
+}
+
+/** Everything the listener works with. */
+export interface ServerParts {
+  readonly gates: readonly Gate[]
+  readonly audit: AuditSink
+  readonly agent: Agent
+  readonly forwarder: Forwarder
+  readonly live: Live
+  readonly openTunnel: (call: UpgradeCall) => Promise<TunnelEnd>
+  /** Hash of the configuration that judges, for the audit log. */
+  readonly configHash: () => string
+  /** Told about connections that were cut, at most once a second. */
+  readonly onDrop: (because: string, count: number) => void
+}
+
+/** A listener that can be started and drained. */
+export interface Listener {
+  /** Binds; rejects with the system's error (EADDRINUSE, EADDRNOTAVAIL). Resolves with the port. */
+  listen(port: number, host: string): Promise<number>
+  /** Refuses new connections, lets running exchanges end for `graceMs`, then cuts them. */
+  close(graceMs: number): Promise<void>
+  connections(): number
+}
+
+/** How long a refused pipelined connection may linger, ms. */
+const dropLingerMs = 250
+
+/** Builds the listener; nothing is bound yet. */
+export function createListener(settings: ServerSettings, parts: ServerParts): Listener {
+  const server = createServer({
+    maxHeaderSize: settings.maxHeaderBytes,
+    headersTimeout: settings.headerMs,
+    // Bodies have their own meter with a rate floor, so that large honest uploads pass.
+    requestTimeout: 0,
+    connectionsCheckingInterval: 1000,
+    keepAliveTimeout: settings.keepAliveMs,
+    requireHostHeader: false,
+    noDelay: true,
+    insecureHTTPParser: false,
+    rejectNonStandardBodyWrites: true,
+    shouldUpgradeCallback: isWebSocketUpgrade,
+  })
+  // Beyond our own count, so that the parser's silent cut never hides a header from the scan.
+  server.maxHeadersCount = settings.maxHeaders + 1
+  server.maxRequestsPerSocket = settings.maxRequestsPerConnection
+  server.maxConnections = settings.maxConnections
+  server.dropMaxConnection = true
+  server.timeout = 0
+  const doorway = new Doorway(settings, parts)
+  server.on('connection', (socket) => doorway.connected(socket))
+  server.on('drop', () => doorway.dropped('maxConnections'))
+  const request = (req: IncomingMessage, res: ServerResponse) => doorway.request(req, res)
+  server.on('request', request)
+  server.on('checkContinue', request)
+  server.on('checkExpectation', request)
+  server.on('upgrade', (req, socket, head) => doorway.upgrade(req, socket, head))
+  server.on('connect', (req, socket) => doorway.connect(req, socket))
+  server.on('clientError', (error, socket) => doorway.malformed(error, socket))
+  server.on('dropRequest', (req, socket) => doorway.tooManyRequests(req, socket))
+  return {
+    listen: (port, host) => listen(server, port, host),
+    close: (graceMs) => close(server, graceMs, doorway),
+    connections: () => doorway.open,
+  }
+}
+
+/** The life of connections and requests. */
+class Doorway {
+  readonly #settings: ServerSettings
+  readonly #parts: ServerParts
+  readonly #perAddress = new Map<string, number>()
+  readonly #sockets = new Set<Socket>()
+  #drops = 0
+  #dropTimer: NodeJS.Timeout | undefined
+
+  constructor(settings: ServerSettings, parts: ServerParts) {
+    this.#settings = settings
+    this.#parts = parts
+  }
+
+  get open(): number {
+    return this.#sockets.size
+  }
+
+  connected(socket: Socket): void {
+    const address = socket.remoteAddress ?? ''
+    const held = this.#perAddress.get(address) ?? 0
+    if (held >= this.#settings.maxConnectionsPerAddress) {
+      socket.destroy()
+      this.dropped('maxConnectionsPerAddress')
+      return
+    }
+    this.#perAddress.set(address, held + 1)
+    this.#sockets.add(socket)
+    socket.once('close', () => {
+      this.#sockets.delete(socket)
+      const left = (this.#perAddress.get(address) ?? 1) - 1
+      if (left > 0) this.#perAddress.set(address, left)
+      else this.#perAddress.delete(address)
+    })
+  }
+
+  /** Counts cut connections; a flood of them is one report a second. */
+  dropped(because: string): void {
+    this.#drops += 1
+    this.#dropTimer ??= setTimeout(() => {
+      this.#parts.onDrop(because, this.#drops)
+      this.#drops = 0
+      this.#dropTimer = undefined
+    }, 1000).unref()
+  }
+
+  destroyAll(): void {
+    for (const socket of this.#sockets) socket.destroy()
+  }
+
+  request(request: IncomingMessage, response: ServerResponse): void {
+    // Bytes behind a refused body are never a request of their own (T086).
+    if (isClosing(request.socket)) {
+      response.destroy()
+      return
+    }
+    request.on('error', noteOnly)
+    response.on('error', noteOnly)
+    const facts = readFacts(request, this.#settings)
+    const verdict = judge(this.#parts.gates, facts, this.#settings)
+    if (verdict instanceof Promise) {
+      void verdict.then((settled) => this.#judged(settled, facts, request, response))
+    } else this.#judged(verdict, facts, request, response)
+  }
+
+  #judged(
+    verdict: Verdict,
+    facts: Facts,
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): void {
+    const { decision, headers } = verdict
+    if (!decision.allow) {
+      this.#recordRefusal(facts, verdict.identity, decision.code, decision.because)
+      const close = facts.defect !== undefined
+      writeRefusal(response, decision.code, facts.requestId, { headers, close })
+      return
+    }
+    this.#recordAllowed(facts, verdict.identity, (failure) => {
+      if (failure !== undefined) {
+        writeRefusal(response, 'AUDIT_UNAVAILABLE', facts.requestId, { headers: retrySoon })
+        return
+      }
+      const waiting = this.#parts.agent.ready()
+      if (waiting === undefined) this.#forward(verdict, facts, request, response)
+      else void waiting.then((state) => this.#resume(state, verdict, facts, request, response))
+    })
+  }
+
+  /** After the wait for a starting agent: go on, or say why not. */
+  #resume(
+    state: 'ready' | 'starting' | 'down',
+    verdict: Verdict,
+    facts: Facts,
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): void {
+    if (state === 'ready') {
+      this.#forward(verdict, facts, request, response)
+      return
+    }
+    const code = state === 'starting' ? 'AGENT_STARTING' : 'AGENT_DOWN'
+    const status = refusalRow(code).status
+    this.#recordDone(facts, verdict.identity, { status, bytes: 0, code, because: state })
+    writeRefusal(response, code, facts.requestId, { headers: [...verdict.headers, ...retrySoon] })
+  }
+
+  #forward(
+    verdict: Verdict,
+    facts: Facts,
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): void {
+    const { identity } = verdict
+    if (response.destroyed) {
+      this.#recordDone(facts, identity, { status: 499, bytes: 0, because: 'the client went away' })
+      return
+    }
+    const { live, forwarder } = this.#parts
+    let untrack: (() => void) | undefined
+    const cut = forwarder.send({
+      facts,
+      request,
+      response,
+      headers: headersForAgent(facts, this.#settings),
+      answerHeaders: ['X-Request-Id', facts.requestId, ...verdict.headers],
+      ended: (how) => {
+        untrack?.()
+        this.#recordDone(facts, identity, how)
+      },
+    })
+    if (!response.writableEnded) {
+      untrack = live.track(identity.id, (reason) => cut(`ended: ${reason}`))
+    }
+  }
+
+  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    socket.on('error', noteOnly)
+    if (isClosing(socket)) {
+      socket.destroy()
+      return
+    }
+    const facts = readFacts(request, this.#settings)
+    const verdict = judge(this.#parts.gates, facts, this.#settings)
+    const settled = (known: Verdict) => this.#upgradeJudged(known, facts, request, socket, head)
+    if (verdict instanceof Promise) void verdict.then(settled)
+    else settled(verdict)
+  }
+
+  #upgradeJudged(
+    verdict: Verdict,
+    facts: Facts,
+    request: IncomingMessage,
+    socket: Duplex,
+    head: Buffer,
+  ): void {
+    const { decision, identity, headers } = verdict
+    if (!decision.allow) {
+      this.#recordRefusal(facts, identity, decision.code, decision.because)
+      writeRefusalToSocket(socket, decision.code, facts.requestId, headers)
+      return
+    }
+    this.#recordAllowed(facts, identity, (failure) => {
+      if (failure !== undefined) {
+        writeRefusalToSocket(socket, 'AUDIT_UNAVAILABLE', facts.requestId, retrySoon)
+        return
+      }
+      void this.#tunnel(facts, identity, request, socket, head)
+    })
+  }
+
+  async #tunnel(
+    facts: Facts,
+    identity: Identity,
+    request: IncomingMessage,
+    socket: Duplex,
+    head: Buffer,
+  ): Promise<void> {
+    const state = (await this.#parts.agent.ready()) ?? 'ready'
+    if (state !== 'ready') {
+      const code = state === 'starting' ? 'AGENT_STARTING' : 'AGENT_DOWN'
+      this.#recordDone(facts, identity, { status: refusalRow(code).status, bytes: 0, code })
+      writeRefusalToSocket(socket, code, facts.requestId, retrySoon)
+      return
+    }
+    const end = await this.#parts.openTunnel({
+      facts,
+      identity,
+      request,
+      socket,
+      head,
+      headers: headersForAgent(facts, this.#settings),
+    })
+    const closed = end.closeCode === undefined ? end.because : `${end.because} (${end.closeCode})`
+    this.#recordDone(facts, identity, {
+      status: end.status,
+      bytes: end.bytesToClient,
+      because: closed,
+      ...(end.code === undefined ? {} : { code: end.code }),
+    })
+  }
+
+  /** CONNECT would make us a tunnel to anywhere. */
+  connect(request: IncomingMessage, socket: Duplex): void {
+    socket.on('error', noteOnly)
+    const facts = readFacts(request, this.#settings)
+    this.#recordRefusal(facts, undefined, 'METHOD_NOT_ALLOWED', 'CONNECT')
+    writeRefusalToSocket(socket, 'METHOD_NOT_ALLOWED', facts.requestId)
+  }
+
+  /** What llhttp refuses, and heads that came too slowly. */
+  malformed(error: Error, socket: Duplex): void {
+    socket.on('error', noteOnly)
+    if (codeOf(error) === 'ECONNRESET' || !socket.writable || isClosing(socket)) {
+      socket.destroy()
+      return
+    }
+    const code = parserRefusal(error)
+    const requestId = this.#settings.newId()
+    const peer = 'remoteAddress' in socket ? String(socket.remoteAddress) : ''
+    const because = codeOf(error)
+    this.#parts.audit.append({ ...this.#common('request.refused'), requestId, peer, code, because })
+    // An answer that is under way cannot be taken back: only the end of the connection says that it is broken.
+    if ('_httpMessage' in socket && socket._httpMessage !== null) socket.destroy()
+    else writeRefusalToSocket(socket, code, requestId)
+  }
+
+  /** Node answers 503 to requests beyond the bound of a connection but leaves it open. */
+  tooManyRequests(request: IncomingMessage, socket: Duplex): void {
+    const facts = readFacts(request, this.#settings)
+    this.#recordRefusal(facts, undefined, 'OVERLOADED', 'maxRequestsPerConnection')
+    setTimeout(() => socket.destroy(), dropLingerMs).unref()
+  }
+
+  #common(event: string): { event: string; config: string } {
+    return { event, config: this.#parts.configHash() }
+  }
+
+  #recordRefusal(
+    facts: Facts,
+    identity: Identity | undefined,
+    code: RefusalCode,
+    because: string,
+  ): void {
+    const name = identity?.name ?? ''
+    this.#parts.audit.append({
+      ...this.#common('request.refused'),
+      ...fromFacts(facts),
+      ...(name === '' ? {} : { identity: name }),
+      code,
+      status: refusalRow(code).status,
+      because,
+    })
+  }
+
+  #recordAllowed(facts: Facts, identity: Identity, written: (failure?: Error) => void): void {
+    const entry = {
+      ...this.#common('request.allowed'),
+      ...fromFacts(facts),
+      identity: identity.name,
+    }
+    this.#parts.audit.append(entry, written)
+  }
+
+  #recordDone(facts: Facts, identity: Identity, how: Ended): void {
+    this.#parts.audit.append({
+      event: 'request.done',
+      requestId: facts.requestId,
+      identity: identity.name,
+      status: how.status,
+      bytes: how.bytes,
+      ms: Math.round(this.#settings.monotonic() - facts.startedAt),
+      ...(how.code === undefined ? {} : { code: how.code }),
+      ...(how.because === undefined ? {} : { because: how.because }),
+    })
+  }
+}
+
+const retrySoon = ['Retry-After', '5'] as const
+
+const fromFacts = ({ requestId, peer, method, path }: Facts) => ({ requestId, peer, method, path })
+
+/** Socket errors end in 'close', where everything is cleaned up; the listener only keeps them from being thrown. */
+function noteOnly(): void {}
+
+/** Which refusal a parser error is. */
+function parserRefusal(error: Error): RefusalCode {
+  const code = codeOf(error)
+  if (code === 'HPE_HEADER_OVERFLOW') return 'HEADERS_TOO_LARGE'
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return 'REQUEST_TIMEOUT'
+  if (code === 'HPE_CHUNK_EXTENSIONS_OVERFLOW') return 'BODY_TOO_LARGE'
+  if (code === 'HPE_INVALID_VERSION') return 'HTTP_VERSION'
+  if (code === 'HPE_INVALID_METHOD' && looksLikeMethod(error)) return 'METHOD_NOT_ALLOWED'
+  return 'BAD_REQUEST'
+}
+
+/** A method that llhttp does not know, in front of an HTTP request line; anything else is noise. */
+function looksLikeMethod(error: Error): boolean {
+  if (!('rawPacket' in error) || !Buffer.isBuffer(error.rawPacket)) return false
+  return /^[A-Za-z][A-Za-z-]{0,30} \/\S* HTTP\/1\.[01]\r\n/.test(
+    error.rawPacket.toString('latin1', 0, 9000),
+  )
+}
+
+async function listen(server: Server, port: number, host: string): Promise<number> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen({ port, host, backlog: 1024 }, () => {
+      server.removeListener('error', reject)
+      resolve()
+    })
+  })
+  return (server.address() as AddressInfo).port
+}
+
+async function close(server: Server, graceMs: number, doorway: Doorway): Promise<void> {
+  const closed = new Promise<void>((resolve) => {
+    server.close(() => resolve())
+  })
+  server.closeIdleConnections()
+  const timer = setTimeout(() => doorway.destroyAll(), graceMs)
+  await closed
+  clearTimeout(timer)
+}
