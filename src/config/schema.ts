@@ -1,0 +1,576 @@
+/** The one table of settings. Types, JSON Schema, docs, `config show` and the example files come from it. */
+import { GiB, KiB, MiB, days, hours, limits, minutes, seconds } from '../limits.ts'
+import type { Limit } from '../limits.ts'
+import {
+  bindAddress,
+  choice,
+  count,
+  duration,
+  flag,
+  fraction,
+  list,
+  map,
+  memory,
+  origin,
+  size,
+  text,
+  tighten,
+  undefinedYet,
+  upstream,
+  urlPath,
+} from './readers.ts'
+import { key, optional, under } from './row.ts'
+import type { Later, Nested, Row, Table } from './row.ts'
+
+/** Bounds that no part of the program but a row here needs. */
+const bounds = {
+  port: { min: 1, max: 65_535 },
+  rotation: { min: hours(1), max: days(366) },
+  cellMemory: { min: MiB(32), max: GiB(2) },
+  cellCpus: { min: 0.05, max: 2 },
+  cellPids: { min: 8, max: 256 },
+  perSender: { min: 1, max: 1_000_000 },
+  interval: { min: seconds(1), max: hours(24) },
+} as const satisfies Record<string, Pick<Limit, 'min' | 'max'>>
+
+const absolute = text('an absolute path', {
+  pattern: /^\/[^\u0000-\u001f\u007f]*$/,
+  remedy: 'Start it with "/".',
+})
+const filePath = text('a path')
+const name = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/
+const secretText = text('a secret')
+
+const identityLater = { what: 'rotation, passwords, JWTs and trusted hops' }
+const peopleLater = { what: 'channels and the policies for people' }
+const cellsLater = { what: 'session cells' }
+const egressLater = { what: 'the egress allow-list' }
+const pluginsLater = { what: 'plugin folders' }
+const operatingLater = { what: 'monitoring, syslog, Redis and the console' }
+const openclawLater = { what: "OpenClaw's own protocol" }
+
+function valuesLater<T>({ what }: { readonly what: string }, ...values: readonly T[]): Later<T> {
+  return { what, needs: (value) => values.includes(value) }
+}
+const whenNotEmpty = (later: { readonly what: string }): Later<readonly unknown[]> => ({
+  ...later,
+  needs: (value) => value.length > 0,
+})
+
+const counted = (limit: Limit, doc: string): Row<number> =>
+  key(count(limit), limit.default, `${doc} ${limit.why}`)
+const sized = (limit: Limit, doc: string, more: { readonly restart?: boolean } = {}): Row<number> =>
+  key(size(limit), limit.default, `${doc} ${limit.why}`, more)
+const timed = (limit: Limit, doc: string): Row<number> =>
+  key(duration(limit), limit.default, `${doc} ${limit.why}`)
+
+const senderEntry = text('a stable id like "telegram:12345"', {
+  pattern: /^(?!\*$)[^\u0000-\u001f\u007f]+$/,
+  code: 'WILDCARD',
+  remedy: 'Remove "*" and set dm.policy to "pairing": each new sender then asks, and you approve.',
+})
+
+const dmPolicy = {
+  ...choice(['pairing', 'allowlist', 'disabled']),
+  read: (value: unknown) =>
+    value === 'open'
+      ? ({
+          ok: false,
+          troubles: [
+            {
+              code: 'POLICY_OPEN',
+              message: 'is "open", which was removed',
+              remedy:
+                'Replace it: { "dm": { "policy": "pairing" } }, and remove "*" from allowFrom; then approve each sender with "hardshell pairing approve".',
+            },
+          ],
+        } as const)
+      : choice(['pairing', 'allowlist', 'disabled']).read(value),
+}
+
+const later = { since: peopleLater }
+const channelRows = {
+  webhookPath: optional(urlPath, 'The exact path on which the service posts its updates.', later),
+  secret: optional(secretText, "The service's proof secret for webhooks.", {
+    secret: true,
+    ...later,
+  }),
+  botToken: optional(secretText, 'The bot credential that Hardshell swaps in for the agent.', {
+    secret: true,
+    ...later,
+  }),
+  listen: optional(text('a loopback address and port'), "The listener for the bot's own calls.", {
+    restart: true,
+    ...later,
+  }),
+  apiRoot: optional(origin, "The service's real API root.", later),
+  'dm.policy': key(dmPolicy, 'pairing', 'What a stranger in a direct chat gets.', later),
+  allowFrom: key(list(senderEntry), [], 'Senders who may speak in a direct chat.', later),
+  groupPolicy: key(
+    choice(['allowlist', 'disabled']),
+    'allowlist',
+    'Which groups are served.',
+    later,
+  ),
+  groupAllowFrom: key(list(senderEntry), [], 'Senders who may speak in a group.', later),
+  'groups.*.requireMention': key(flag, true, 'This group needs a mention of the bot.', later),
+  requireMention: key(
+    flag,
+    true,
+    'A message in a group counts only if it mentions the bot.',
+    later,
+  ),
+  messagesPerMinute: key(count(bounds.perSender), 20, 'Messages a minute of one sender.', later),
+  messagesPerDay: key(count(bounds.perSender), 500, 'Messages a day of one sender.', later),
+  reply: key(text('"silent", "code" or a text'), 'code', 'What a stranger is answered.', later),
+  repliesPerHour: key(count(bounds.perSender), 60, 'Answers to strangers in an hour.', later),
+} satisfies Table
+
+/** Every key of the configuration, by path. */
+export const settings = {
+  'gateway.bind': key(bindAddress, '127.0.0.1', 'The address on which clients reach Hardshell.', {
+    restart: true,
+  }),
+  'gateway.dangerouslyBindAllInterfaces': key(
+    flag,
+    false,
+    'Allows bind to be "0.0.0.0" or "::", which every network of the machine can reach.',
+    { restart: true },
+  ),
+  'gateway.port': key(
+    count({ min: 0, max: 65_535 }),
+    8080,
+    'The TCP port on which clients reach Hardshell; 0 lets the system choose a free one.',
+    { restart: true },
+  ),
+  'gateway.publicOrigins': key(
+    list(origin, { max: 100 }),
+    [],
+    'Origins under which browsers and tunnels reach Hardshell; their hosts pass the Host check.',
+  ),
+  'gateway.trustedProxies': key(
+    list(text('an address or CIDR'), { max: 100 }),
+    [],
+    'Hops in front of Hardshell whose word about the client address is believed.',
+    { since: identityLater },
+  ),
+  'gateway.healthPath': key(
+    urlPath,
+    '/health',
+    'The path that answers with the health of Hardshell; it needs a credential like any other.',
+  ),
+  'gateway.auth.mode': key(
+    choice(['token', 'password', 'jwt']),
+    'token',
+    'How clients prove who they are.',
+    { since: valuesLater(identityLater, 'password', 'jwt') },
+  ),
+  'gateway.auth.token': optional(secretText, 'The token that clients send as a bearer token.', {
+    secret: true,
+    env: ['HARDSHELL_TOKEN', 'MOLTBOT_TOKEN', 'CLAWDBOT_GATEWAY_TOKEN', 'OPENCLAW_GATEWAY_TOKEN'],
+  }),
+  'gateway.auth.tokenFile': optional(
+    filePath,
+    'A file that holds the token, beside the configuration file unless the path is absolute.',
+  ),
+  'gateway.auth.tokenRotation': key(
+    duration(bounds.rotation),
+    days(30),
+    'The greatest age of a token.',
+    { since: identityLater },
+  ),
+  'gateway.auth.rotationGrace': optional(
+    duration(bounds.rotation),
+    'How long the old token stays good after a rotation.',
+    { since: identityLater },
+  ),
+  'gateway.auth.passwordHash': optional(
+    text('an argon2id PHC string', {
+      pattern: /^\$argon2id\$v=19\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{16,}$/,
+      code: 'PASSWORD_HASH',
+      remedy: 'Print one with "hardshell auth hash-password"; an elided "..." is not a hash.',
+    }),
+    'The argon2id hash of the password.',
+    { secret: true, since: identityLater },
+  ),
+  ...under('gateway.auth.jwt', {
+    issuer: optional(text('an issuer'), 'The issuer that tokens must name.', {
+      since: identityLater,
+    }),
+    audience: optional(text('an audience'), 'The audience that tokens must name.', {
+      since: identityLater,
+    }),
+    jwks: optional(text('a URL or file'), 'Where the keys of the issuer are.', {
+      since: identityLater,
+    }),
+    identityClaim: key(text('a claim'), 'sub', 'The claim that names the identity.', {
+      since: identityLater,
+    }),
+    groupsClaim: key(text('a claim'), 'groups', 'The claim that lists the groups.', {
+      since: identityLater,
+    }),
+  }),
+  ...under('gateway.auth.tailscale', {
+    enabled: key(
+      flag,
+      false,
+      "Believes Tailscale's identity headers once LocalAPI confirms them.",
+      {
+        since: identityLater,
+      },
+    ),
+    socket: key(
+      absolute,
+      '/var/run/tailscale/tailscaled.sock',
+      'The socket of the Tailscale LocalAPI.',
+      { since: identityLater },
+    ),
+    allowFunnel: key(flag, false, 'Serves requests that come through Tailscale Funnel.', {
+      since: identityLater,
+    }),
+  }),
+  'gateway.dmPolicies.enabled': key(
+    flag,
+    true,
+    "Applies the gateway's own list of people; false leaves it to each channel, never open.",
+  ),
+  'gateway.dmPolicies.allowlist': key(
+    list(senderEntry),
+    [],
+    'People who are served: senders and identities that others vouch for.',
+    { since: whenNotEmpty(peopleLater) },
+  ),
+  'gateway.dmPolicies.denyByDefault': key(
+    flag,
+    true,
+    'People without an entry are not served; false only lets vouched identities ask to pair.',
+  ),
+  'gateway.groupPolicies.enabled': key(flag, true, "Applies the gateway's own list of groups.", {
+    since: peopleLater,
+  }),
+  'gateway.groupPolicies.allowedGroups': key(
+    list(text('a group')),
+    [],
+    'Groups that are served; empty means none.',
+    { since: peopleLater },
+  ),
+  'gateway.groupPolicies.mentionGating': key(
+    flag,
+    true,
+    'A group message reaches the agent only if it mentions the bot.',
+    { since: peopleLater },
+  ),
+  'gateway.controlUi.allowInsecureAuth': optional(
+    flag,
+    'Deprecated and never honoured: it is accepted only to be reported.',
+  ),
+  'gateway.controlUi.dangerouslyDisableDeviceAuth': optional(
+    flag,
+    'Deprecated and never honoured: it is accepted only to be reported.',
+  ),
+  'security.followSymlinks': key(
+    flag,
+    false,
+    'Lets the files and folders of Hardshell be symbolic links.',
+    { since: valuesLater({ what: 'following links' }, true) },
+  ),
+  'security.auditLogging': key(flag, true, 'Records every decision before it takes effect.'),
+  'security.audit.sync': key(
+    choice(['batch', 'always']),
+    'batch',
+    'When records reach the disk: every 50 ms, or before each request goes on.',
+  ),
+  'security.audit.rotate': sized(limits.auditFileBytes, 'Size of one audit file.'),
+  'security.audit.keep': counted(limits.auditKeepFiles, 'Rotated audit files that are kept.'),
+  'security.maxRequestSize': sized(limits.requestBytes, 'The largest request body.'),
+  'security.rateLimiting.enabled': key(
+    flag,
+    true,
+    'Limits requests per identity and address; lockout after wrong credentials stays on.',
+  ),
+  'security.rateLimiting.requestsPerMinute': counted(
+    limits.requestsPerMinute,
+    'Requests a minute of one identity.',
+  ),
+  'security.rateLimiting.requestsPerMinutePerAddress': counted(
+    limits.requestsPerMinutePerAddress,
+    'Requests a minute of one address.',
+  ),
+  'security.rateLimiting.authFailures.attempts': counted(
+    limits.authAttempts,
+    'Wrong credentials before a lockout.',
+  ),
+  'security.rateLimiting.authFailures.window': timed(
+    limits.authWindowMs,
+    'How long a wrong credential counts.',
+  ),
+  'security.rateLimiting.authFailures.lockout': timed(
+    limits.authLockoutMs,
+    'How long the first lockout lasts.',
+  ),
+  'security.paths.allow': key(
+    list(urlPath),
+    ['/'],
+    'Prefixes on the canonical path that may be requested.',
+  ),
+  'security.paths.deny': key(
+    list(urlPath),
+    [],
+    'Prefixes on the canonical path that are refused, before allow is asked.',
+  ),
+  'security.limits.headerTimeout': timed(limits.headerTimeMs, 'Time for the head of a request.'),
+  'security.limits.bodyTimeout': timed(limits.bodyTimeMs, 'Time for the body of a request.'),
+  'security.limits.keepAliveTimeout': timed(
+    limits.keepAliveMs,
+    'How long a connection may be idle between requests.',
+  ),
+  'security.limits.upstreamTimeout': timed(
+    limits.upstreamTimeMs,
+    'How long the agent may take to begin its answer.',
+  ),
+  'security.limits.maxHeaderSize': sized(limits.headerBytes, 'All headers of a request.', {
+    restart: true,
+  }),
+  'security.limits.maxHeaders': counted(limits.headers, 'Number of headers of a request.'),
+  'security.limits.maxUrlLength': sized(limits.urlBytes, 'Length of the request target.'),
+  'security.limits.maxConnections': counted(limits.connections, 'Connections at once.'),
+  'security.limits.maxConnectionsPerAddress': counted(
+    limits.connectionsPerAddress,
+    'Connections at once from one address.',
+  ),
+  'security.limits.maxRequestsPerConnection': counted(
+    limits.requestsPerConnection,
+    'Requests on one connection before it closes.',
+  ),
+  'security.limits.webSocket.maxMessageSize': sized(
+    limits.wsMessageBytes,
+    'The largest WebSocket message.',
+  ),
+  'security.limits.webSocket.messagesPerMinute': counted(
+    limits.wsMessagesPerMinute,
+    'Messages a minute on one WebSocket.',
+  ),
+  'security.limits.webSocket.idleTimeout': timed(
+    limits.wsIdleMs,
+    'How long a WebSocket may be silent.',
+  ),
+  'security.limits.webSocket.maxPerIdentity': counted(
+    limits.wsPerIdentity,
+    'WebSockets at once of one identity.',
+  ),
+  'security.limits.webSocket.maxPerAddress': counted(
+    limits.wsPerAddress,
+    'WebSockets at once from one address.',
+  ),
+  ...under('channels.*', channelRows),
+  ...under('channels.*.accounts.*', channelRows),
+  'agent.upstream': optional(
+    upstream,
+    'Where an agent that already runs answers; http://127.0.0.1:18789 when neither this nor agent.image is set.',
+    { restart: true },
+  ),
+  'agent.image': optional(
+    text('an image reference', {
+      pattern: /^[a-z0-9][A-Za-z0-9._\-/:]*(@sha256:[0-9a-f]{64})?$/,
+      remedy: 'Use a reference like "my-bot:1.2" or "my-bot@sha256:…".',
+    }),
+    'The container image of the agent, which Hardshell launches in a sandbox.',
+    { restart: true },
+  ),
+  'agent.command': optional(
+    list(text('an argument'), { max: 100, distinct: false }),
+    "Replaces the image's entry point.",
+    { restart: true },
+  ),
+  'agent.args': optional(
+    list(text('an argument'), { max: 1000, distinct: false }),
+    "Replaces the image's arguments.",
+    { restart: true },
+  ),
+  'agent.env': key(
+    map(name, secretText),
+    {},
+    'Variables of the agent; Hardshell adds none of its own secrets.',
+    { secret: true, restart: true },
+  ),
+  'agent.workdir': optional(absolute, 'The working folder inside the sandbox.', { restart: true }),
+  'agent.port': key(
+    count(bounds.port),
+    18_789,
+    "The port on which the agent in the sandbox listens; OpenClaw's unless said otherwise.",
+    { restart: true },
+  ),
+  'agent.healthPath': optional(
+    urlPath,
+    'A path of the agent that answers 2xx when it is ready; without it an open port is enough.',
+    { restart: true },
+  ),
+  'agent.workspace': optional(
+    absolute,
+    'A folder of this machine that the agent may write, mounted at the same path.',
+    { restart: true },
+  ),
+  'agent.protocol': key(choice(['http', 'openclaw']), 'http', 'What the agent speaks.', {
+    restart: true,
+    since: valuesLater(openclawLater, 'openclaw'),
+  }),
+  'agent.websocket': key(
+    choice(['framed', 'opaque']),
+    'framed',
+    'Relays WebSockets frame by frame with message limits, or as opaque bytes without them.',
+    { restart: true },
+  ),
+  'agent.token': optional(
+    secretText,
+    "The agent's own credential, sent to it in place of the client's.",
+    { secret: true },
+  ),
+  'agent.forwardedHeaders': key(
+    flag,
+    false,
+    'Tells the agent the client address in X-Forwarded-* headers; OpenClaw answers 403 to them.',
+  ),
+  'agent.profile': key(
+    choice(['auto', 'trusted-proxy', 'password', 'token']),
+    'auto',
+    'How OpenClaw is told who the client is.',
+    { since: openclawLater },
+  ),
+  owners: key(list(senderEntry), [], "The owner's own identities and senders.", {
+    since: peopleLater,
+  }),
+  'agents.defaults.sandbox.mode': optional(
+    choice(['off', 'non-main', 'all']),
+    'Which sessions get a cell of their own; without it one cell serves all sessions, and "off" is only for agent.upstream.',
+    { restart: true, since: valuesLater(cellsLater, 'non-main', 'all') },
+  ),
+  'agents.defaults.sandbox.scope': key(
+    choice(['session', 'group', 'shared', 'agent']),
+    'session',
+    'What shares a cell.',
+    { restart: true, since: cellsLater },
+  ),
+  'agents.defaults.sandbox.driver': key(
+    choice(['auto', 'docker', 'runc', 'bubblewrap']),
+    'auto',
+    'What runs the cell; "auto" takes the first that works here.',
+    { restart: true, since: valuesLater({ what: 'this driver' }, 'runc', 'bubblewrap') },
+  ),
+  ...under('agents.defaults.sandbox.docker', {
+    image: optional(text('an image reference'), 'The image of session cells.', {
+      restart: true,
+      since: cellsLater,
+    }),
+    network: key(
+      tighten(choice(['none']), 'Use "none"; the cell has no network.'),
+      'none',
+      'The network of the cell.',
+      { restart: true },
+    ),
+    readOnlyRoot: key(
+      tighten(flag, 'Use true; the cell writes only to its tmpfs and workspace.', (on) => on),
+      true,
+      'The root of the cell cannot be written.',
+      { restart: true },
+    ),
+    capDrop: key(
+      tighten(list(text('a capability')), 'Use ["ALL"].', (dropped) => dropped.includes('ALL')),
+      ['ALL'],
+      'Capabilities that the cell does not have.',
+      { restart: true },
+    ),
+    memory: key(
+      tighten(memory(bounds.cellMemory), 'Use "32MB" to "2GB".'),
+      bounds.cellMemory.max,
+      'Memory of the cell; "512m" and "1g" are understood too.',
+      { restart: true },
+    ),
+    cpus: key(
+      tighten(fraction(bounds.cellCpus), 'Use 0.05 to 2.'),
+      bounds.cellCpus.max,
+      'Processors of the cell.',
+      { restart: true },
+    ),
+    pidsLimit: key(
+      tighten(count(bounds.cellPids), 'Use 8 to 256.'),
+      bounds.cellPids.max,
+      'Processes and threads of the cell.',
+      { restart: true },
+    ),
+    user: key(
+      tighten(
+        text('"uid:gid" in numbers', {
+          pattern: /^\d{1,9}:\d{1,9}$/,
+          remedy: 'Use numbers like "1000:1000".',
+        }),
+        'Use a user and a group from 100 up; root is refused.',
+        (user) => user.split(':').every((id) => Number(id) >= 100),
+      ),
+      '1000:1000',
+      'User and group that the agent runs as.',
+      { restart: true },
+    ),
+  }),
+  'egress.mode': key(
+    choice(['deny', 'allowlist']),
+    'deny',
+    'Whether the cell may reach anything outside.',
+    { since: valuesLater(egressLater, 'allowlist') },
+  ),
+  'egress.allow': key(list(text('host or host:port')), [], 'Hosts that the cell may reach.', {
+    since: egressLater,
+  }),
+  'egress.inject': optional(undefinedYet, 'Credentials that are put in on the way out.', {
+    since: egressLater,
+  }),
+  'plugins.enabled': key(list(text('a plugin')), [], 'Plugins that the cell sees.', {
+    since: pluginsLater,
+  }),
+  'plugins.disabled': key(list(text('a plugin')), [], 'Plugins that the cell never sees.', {
+    since: pluginsLater,
+  }),
+  'plugins.trustLevel': key(
+    choice(['verified-only']),
+    'verified-only',
+    'Which plugins may be enabled: only those whose signed hash matches.',
+  ),
+  'plugins.dir': optional(absolute, 'The folder of plugins.', { since: pluginsLater }),
+  ...under('monitoring', {
+    enabled: key(flag, false, 'Sends health and audit checkpoints out.', { since: operatingLater }),
+    endpoint: optional(text('a URL'), 'Where they are sent.', {
+      env: ['MONITORING_URL'],
+      since: operatingLater,
+    }),
+    interval: key(duration(bounds.interval), minutes(1), 'How often.', { since: operatingLater }),
+    secret: optional(secretText, 'The key that signs what is sent.', {
+      secret: true,
+      since: operatingLater,
+    }),
+  }),
+  'syslog.enabled': key(flag, false, 'Sends events to syslog.', { since: operatingLater }),
+  'syslog.endpoint': optional(text('an address'), 'Where syslog listens.', {
+    since: operatingLater,
+  }),
+  'state.redis': optional(secretText, 'The URL of a Redis that sidecars share.', {
+    secret: true,
+    since: operatingLater,
+  }),
+  'admin.console': key(flag, false, 'Serves the web console.', { since: operatingLater }),
+  'admin.port': key(count(bounds.port), 8081, 'The port of the web console.', {
+    since: operatingLater,
+  }),
+} as const satisfies Table
+
+/** The whole configuration: nested as the file is, deeply read-only, sizes in bytes, durations in milliseconds. */
+export type Config = Nested<typeof settings>
+
+/** OpenClaw spellings that mean the same as a key of ours: from, to. */
+export const spellings: Readonly<Record<string, string>> = {
+  'channels.*.dmPolicy': 'channels.*.dm.policy',
+  'channels.*.dm.allowFrom': 'channels.*.allowFrom',
+  'channels.*.accounts.*.dmPolicy': 'channels.*.accounts.*.dm.policy',
+  'channels.*.accounts.*.dm.allowFrom': 'channels.*.accounts.*.allowFrom',
+}
+
+/** Bytes that a configuration file may have. */
+export const configBytesMax = KiB(1024)
