@@ -65,6 +65,8 @@ export interface Identity {
   readonly scopes: readonly Scope[]
   /** Path prefixes that the credential is limited to; empty means all. */
   readonly paths: readonly string[]
+  /** Source networks that the credential is limited to, in CIDR notation; absent or empty means all. */
+  readonly networks?: readonly string[]
 }
 
 /** The identity of a client who proved nothing. */

@@ -1,0 +1,57 @@
+/** Who is it? Every request needs a proof; all refusals look alike, and only guesses count against the address. */
+import { addressKey } from '../identity/address.ts'
+import type { Lockout } from '../identity/lockout.ts'
+import type { Identifier, Proof } from '../identity/proof.ts'
+import { deny, type Decision, type Deny, type Facts, type Gate } from './gate.ts'
+
+/** What the identity gate asks. */
+export interface IdentityGateDeps {
+  readonly identifier: Identifier
+  readonly lockout: Lockout
+}
+
+/** The challenge of every authentication refusal (RFC 6750 §3): the same for none, wrong, expired and revoked. */
+export const challenge: readonly string[] = ['WWW-Authenticate', 'Bearer realm="hardshell"']
+
+/**
+ * Lets through who proves an identity. A presented wrong credential counts against its address; from a locked address
+ * it is 429, while a valid one passes all the same, so that nobody locks the owner out from behind the same hop.
+ */
+export function identityGate({ identifier, lockout }: IdentityGateDeps): Gate {
+  const decide = (facts: Facts, proof: Proof): Decision => {
+    switch (proof.kind) {
+      case 'valid':
+        return { allow: true, identity: proof.identity }
+      case 'none':
+        return nothing
+      case 'wrong':
+        return proof.guess ? wrong(lockout, facts, proof.because) : unauthenticated(proof.because)
+      default:
+        return proof satisfies never
+    }
+  }
+  return {
+    name: 'identity',
+    decide: (facts) => {
+      const proof = identifier.identify(facts)
+      return proof instanceof Promise
+        ? proof.then((known) => decide(facts, known))
+        : decide(facts, proof)
+    },
+  }
+}
+
+const unauthenticated = (because: string): Deny => deny('UNAUTHENTICATED', because, challenge)
+
+const nothing = unauthenticated('no credential')
+
+function wrong(lockout: Lockout, facts: Facts, because: string): Deny {
+  const key = addressKey(facts.peer)
+  const lockedMs = lockout.lockedFor(key)
+  if (lockedMs > 0) {
+    const retryAfter = String(Math.max(1, Math.ceil(lockedMs / 1000)))
+    return deny('AUTH_LOCKED', `${because}; address locked`, ['Retry-After', retryAfter])
+  }
+  lockout.fail(key)
+  return unauthenticated(because)
+}
