@@ -3,10 +3,10 @@ export const gateOrder: readonly string[] = [
   'lockdown',
   'shape',
   'path',
-  'address-rate',
+  'address rate',
   'size',
   'identity',
   'scope',
   'origin',
-  'identity-rate',
+  'identity rate',
 ]
