@@ -119,7 +119,7 @@ test('five wrong tokens lock an address, and only presented ones count', () => {
 
 test('a locked address that presents nothing gets 401, and one that presents a good token gets in', () => {
   const { ask } = setUp()
-  for (let count = 0; count < 6; count += 1) ask({ authorization: 'Bearer wrong' })
+  for (let count = 0; count < 6; count += 1) void ask({ authorization: 'Bearer wrong' })
   assert.equal(code(ask({ authorization: 'Bearer wrong' })), 'AUTH_LOCKED')
   assert.equal(code(ask({})), 'UNAUTHENTICATED')
   assert.equal(code(ask({ authorization: `Bearer ${good}` })), 'allow token:a')
