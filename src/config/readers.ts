@@ -1,5 +1,6 @@
 /** Readers: each turns one value of the file into what the program uses, or says what is wrong with it. */
-import { isIP, BlockList } from 'node:net'
+import { BlockList, isIP } from 'node:net'
+import { KiB } from '../limits.ts'
 import type { Bytes, Limit, Millis } from '../limits.ts'
 import type { ProblemCode } from './problems.ts'
 import { parseDuration, parseMemory, parseSize, spellDuration, spellSize } from './units.ts'
@@ -104,8 +105,9 @@ function measured<T extends number>(
   }
 }
 
-/** A size inside the bounds of a limit, in bytes. */
-export function size(bounds: Pick<Limit, 'min' | 'max'>): Reader<Bytes> {
+/** A size inside the bounds of a limit, in bytes; 1 KB is the least that can be written. */
+export function size({ min, max }: Pick<Limit, 'min' | 'max'>): Reader<Bytes> {
+  const bounds = { min: Math.max(min, KiB(1)), max }
   return measured('size', parseSize, spellSize, '^[0-9]+([KMG]i?B)$', bounds)
 }
 

@@ -19,6 +19,7 @@ import {
   upstream,
   urlPath,
 } from './readers.ts'
+import { channelRows, peopleLater, secretText, senderEntry } from './channel-rows.ts'
 import { key, optional, under } from './row.ts'
 import type { Later, Nested, Row, Table } from './row.ts'
 
@@ -29,7 +30,6 @@ const bounds = {
   cellMemory: { min: MiB(32), max: GiB(2) },
   cellCpus: { min: 0.05, max: 2 },
   cellPids: { min: 8, max: 256 },
-  perSender: { min: 1, max: 1_000_000 },
   interval: { min: seconds(1), max: hours(24) },
 } as const satisfies Record<string, Pick<Limit, 'min' | 'max'>>
 
@@ -39,10 +39,8 @@ const absolute = text('an absolute path', {
 })
 const filePath = text('a path')
 const name = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/
-const secretText = text('a secret')
 
 const identityLater = { what: 'rotation, passwords, JWTs and trusted hops' }
-const peopleLater = { what: 'channels and the policies for people' }
 const cellsLater = { what: 'session cells' }
 const egressLater = { what: 'the egress allow-list' }
 const pluginsLater = { what: 'plugin folders' }
@@ -63,68 +61,6 @@ const sized = (limit: Limit, doc: string, more: { readonly restart?: boolean } =
   key(size(limit), limit.default, `${doc} ${limit.why}`, more)
 const timed = (limit: Limit, doc: string): Row<number> =>
   key(duration(limit), limit.default, `${doc} ${limit.why}`)
-
-const senderEntry = text('a stable id like "telegram:12345"', {
-  pattern: /^(?!\*$)[^\u0000-\u001f\u007f]+$/,
-  code: 'WILDCARD',
-  remedy: 'Remove "*" and set dm.policy to "pairing": each new sender then asks, and you approve.',
-})
-
-const dmPolicy = {
-  ...choice(['pairing', 'allowlist', 'disabled']),
-  read: (value: unknown) =>
-    value === 'open'
-      ? ({
-          ok: false,
-          troubles: [
-            {
-              code: 'POLICY_OPEN',
-              message: 'is "open", which was removed',
-              remedy:
-                'Replace it: { "dm": { "policy": "pairing" } }, and remove "*" from allowFrom; then approve each sender with "hardshell pairing approve".',
-            },
-          ],
-        } as const)
-      : choice(['pairing', 'allowlist', 'disabled']).read(value),
-}
-
-const later = { since: peopleLater }
-const channelRows = {
-  webhookPath: optional(urlPath, 'The exact path on which the service posts its updates.', later),
-  secret: optional(secretText, "The service's proof secret for webhooks.", {
-    secret: true,
-    ...later,
-  }),
-  botToken: optional(secretText, 'The bot credential that Hardshell swaps in for the agent.', {
-    secret: true,
-    ...later,
-  }),
-  listen: optional(text('a loopback address and port'), "The listener for the bot's own calls.", {
-    restart: true,
-    ...later,
-  }),
-  apiRoot: optional(origin, "The service's real API root.", later),
-  'dm.policy': key(dmPolicy, 'pairing', 'What a stranger in a direct chat gets.', later),
-  allowFrom: key(list(senderEntry), [], 'Senders who may speak in a direct chat.', later),
-  groupPolicy: key(
-    choice(['allowlist', 'disabled']),
-    'allowlist',
-    'Which groups are served.',
-    later,
-  ),
-  groupAllowFrom: key(list(senderEntry), [], 'Senders who may speak in a group.', later),
-  'groups.*.requireMention': key(flag, true, 'This group needs a mention of the bot.', later),
-  requireMention: key(
-    flag,
-    true,
-    'A message in a group counts only if it mentions the bot.',
-    later,
-  ),
-  messagesPerMinute: key(count(bounds.perSender), 20, 'Messages a minute of one sender.', later),
-  messagesPerDay: key(count(bounds.perSender), 500, 'Messages a day of one sender.', later),
-  reply: key(text('"silent", "code" or a text'), 'code', 'What a stranger is answered.', later),
-  repliesPerHour: key(count(bounds.perSender), 60, 'Answers to strangers in an hour.', later),
-} satisfies Table
 
 /** Every key of the configuration, by path. */
 export const settings = {

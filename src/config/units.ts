@@ -48,7 +48,7 @@ function measure(
     return { because: `has the unknown unit "${unit}"; use one of ${names}, like ${example}` }
   }
   const value = Number(digits) * factor
-  if (value === 0) return { because: `is zero, and zero never means "off"; use ${example}` }
+  if (value === 0) return { because: `is zero, and zero never means "off"` }
   if (!Number.isSafeInteger(value)) return { because: `is too large to count` }
   return { value }
 }
@@ -73,14 +73,14 @@ function spell(value: number, units: readonly (readonly [string, number])[]): st
   return found === undefined ? undefined : `${value / found[1]}${found[0]}`
 }
 
-/** The shortest exact spelling of a size; bytes that no unit divides are said as `"125 bytes"`. */
+/** The shortest exact spelling of a size; what KB does not divide is said in bytes. */
 export function spellSize(bytes: Bytes): string {
   const units = [
     ['GB', 1024 ** 3],
     ['MB', 1024 ** 2],
     ['KB', 1024],
   ] as const
-  return spell(bytes, units) ?? `${bytes} bytes`
+  return spell(bytes, units) ?? (bytes === 1 ? '1 byte' : `${bytes} bytes`)
 }
 
 /** The shortest exact spelling of a duration; weeks are said as days. */

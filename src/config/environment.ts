@@ -1,0 +1,100 @@
+/** The variables of the environment that Hardshell reads (env-schema), apart from `${VAR}` in the file. */
+import envSchema from 'env-schema'
+import type { Problem } from './problems.ts'
+
+/** An environment, as a process has it. */
+export type Env = Readonly<Record<string, string | undefined>>
+
+/** How much the application log says. */
+export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent'
+
+/** Each variable with its meaning, for docs/configuration.md. */
+export const variables = {
+  HARDSHELL_HOME: 'The folder of Hardshell, an absolute path; ~/.hardshell unless it is set.',
+  HARDSHELL_CONFIG: 'The configuration file; --config wins over it.',
+  HARDSHELL_TOKEN: 'The gateway token, unless the file has gateway.auth.token or tokenFile.',
+  HARDSHELL_LOG_LEVEL: 'fatal, error, warn, info, debug, trace or silent; info unless it is set.',
+  MONITORING_URL: 'Supplies monitoring.endpoint once monitoring is available.',
+  MOLTBOT_TOKEN: 'Stands in for HARDSHELL_TOKEN.',
+  CLAWDBOT_GATEWAY_TOKEN: 'Stands in for HARDSHELL_TOKEN, after MOLTBOT_TOKEN.',
+  OPENCLAW_GATEWAY_TOKEN: 'Stands in for HARDSHELL_TOKEN, after CLAWDBOT_GATEWAY_TOKEN.',
+} as const
+
+const text = { type: 'string', maxLength: 4096, pattern: '^[^\\u0000-\\u001f\\u007f]+$' }
+
+/** What the environment says. */
+export interface Environment {
+  readonly home: string
+  readonly config: string | undefined
+  readonly logLevel: LogLevel
+}
+
+interface Read {
+  HARDSHELL_HOME?: string
+  HARDSHELL_CONFIG?: string
+  HARDSHELL_LOG_LEVEL: LogLevel
+}
+
+interface AjvError {
+  readonly instancePath: string
+}
+
+const remedies: Readonly<Record<string, string>> = {
+  HARDSHELL_LOG_LEVEL: 'Use fatal, error, warn, info, debug, trace or silent.',
+  HARDSHELL_HOME: 'Use an absolute path, like "/home/me/.hardshell".',
+}
+
+function problemsOf(error: unknown): readonly Problem[] {
+  const { errors } = error as { errors?: readonly AjvError[] }
+  if (errors === undefined) throw error
+  return errors.map(({ instancePath }) => {
+    const name = instancePath.slice(1)
+    const remedy = remedies[name] ?? 'Use at most 4,096 characters on one line.'
+    return {
+      code: 'ENVIRONMENT',
+      path: name,
+      message: 'has a value that is not acceptable',
+      remedy,
+    }
+  })
+}
+
+/**
+ * Reads the environment; an empty variable counts as unset, as compose files pass them.
+ * `userHome` is the home folder of the user.
+ */
+export function readEnvironment(
+  env: Env,
+  userHome: string,
+): { readonly value: Environment; readonly problems: readonly Problem[] } {
+  const data: Record<string, string> = {}
+  for (const name of Object.keys(variables)) {
+    const value = env[name]
+    if (value !== undefined && value !== '') data[name] = value
+  }
+  const properties = {
+    ...Object.fromEntries(Object.keys(variables).map((name) => [name, text])),
+    HARDSHELL_HOME: { ...text, pattern: '^/[^\\u0000-\\u001f\\u007f]*$' },
+    HARDSHELL_LOG_LEVEL: {
+      type: 'string',
+      enum: ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'],
+      default: 'info',
+    },
+  }
+  const fallback: Environment = {
+    home: `${userHome}/.hardshell`,
+    config: undefined,
+    logLevel: 'info',
+  }
+  try {
+    const read = envSchema<Read>({ schema: { type: 'object', properties }, data, env: false })
+    const value = {
+      home: read.HARDSHELL_HOME ?? fallback.home,
+      config: read.HARDSHELL_CONFIG,
+      logLevel: read.HARDSHELL_LOG_LEVEL,
+    }
+    return { value, problems: [] }
+  } catch (error) {
+    return { value: fallback, problems: problemsOf(error) }
+  }
+}

@@ -1,0 +1,240 @@
+/** From a file and an environment to a frozen configuration, or to every problem at once. */
+import { hash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { FileFailure, ownUid, readTrusted } from '../files.ts'
+import type { OwnFile } from '../files.ts'
+import { inContainer } from './container.ts'
+import { readEnvironment } from './environment.ts'
+import type { Env, LogLevel } from './environment.ts'
+import { parseJson5 } from './json5.ts'
+import { ConfigFailure } from './problems.ts'
+import type { Notice, Problem, ProblemCode } from './problems.ts'
+import { readDocument, readSecret } from './read.ts'
+import type { Reading, SecretSource } from './read.ts'
+import { crossProblems, noticesOf, upstreamDefault } from './rules.ts'
+import type { Subject } from './rules.ts'
+import { configBytesMax } from './schema.ts'
+import type { Config } from './schema.ts'
+import { fill, mapLeaves, replaceSecret, rowsByPath, tree } from './tree.ts'
+import type { Given } from './tree.ts'
+
+export type { Config } from './schema.ts'
+
+/** What a configuration is loaded from. */
+export interface LoadOptions {
+  /** The value of `--config`; wins over HARDSHELL_CONFIG and the files in the home. */
+  readonly config?: string
+  readonly env: Env
+  /** Home folder of the user: `~` of `~/.hardshell`. */
+  readonly userHome: string
+  /** Put wrong file modes right where the file is ours; for `serve`, not for `config check`. */
+  readonly mend?: boolean
+  /** Says whether we run in a container; the marks of the machine unless a test says otherwise. */
+  readonly inContainer?: () => boolean
+  /** Our user id; for tests. */
+  readonly uid?: number
+}
+
+/** A configuration that can be used. Deeply frozen. */
+export interface Loaded {
+  readonly config: Config
+  /** The file it came from; undefined when there is none and the defaults do. */
+  readonly file: string | undefined
+  /** The folder of Hardshell: HARDSHELL_HOME or ~/.hardshell. */
+  readonly home: string
+  readonly logLevel: LogLevel
+  readonly notices: readonly Notice[]
+  /** SHA-256 (hex) of the effective configuration, secrets replaced by their own SHA-256. */
+  readonly hash: string
+  /** Where each secret came from; variables among them should leave the environment. */
+  readonly secretSources: readonly SecretSource[]
+}
+
+interface Source {
+  readonly file: string | undefined
+  readonly text: string
+  readonly notices: readonly Notice[]
+  readonly problems: readonly Problem[]
+}
+
+type ReadFile = (path: string) => OwnFile
+
+function fileProblem(path: string, failure: FileFailure): Problem {
+  const { what, remedy } = failure
+  return { code: failure.code as ProblemCode, path, message: what, remedy }
+}
+
+function mendedNotices(mended: readonly string[]): readonly Notice[] {
+  return mended.map((message) => ({
+    level: 'INFO',
+    code: 'FILE_MENDED',
+    path: '',
+    message,
+    remedy: 'Keep it private: other users may have read it, so rotate the secrets in it',
+  }))
+}
+
+/** The file to load by the search order, read; text is empty when there is none. */
+function findSource(named: string | undefined, home: string, read: ReadFile): Source {
+  const candidates =
+    named === undefined ? [join(home, 'config.json5'), join(home, 'config.json')] : [resolve(named)]
+  for (const [index, path] of candidates.entries()) {
+    try {
+      const { text, mended } = read(path)
+      const shadowed = candidates.slice(index + 1).filter((other) => existsSync(other))
+      const notices = shadowed.map((other): Notice => {
+        const message = `${other} is not read, because ${path} comes first`
+        return { level: 'WARNING', code: 'FILE_SHADOWED', path: '', message, remedy: 'Remove one.' }
+      })
+      return { file: path, text, notices: [...mendedNotices(mended), ...notices], problems: [] }
+    } catch (error) {
+      if (!(error instanceof FileFailure)) throw error
+      if (error.code === 'FILE_MISSING' && named === undefined) continue
+      const missing: Problem = {
+        code: 'CONFIG_MISSING',
+        path: '',
+        message: 'does not exist',
+        remedy: 'Name another with --config, or run "hardshell init".',
+      }
+      const problem = error.code === 'FILE_MISSING' ? missing : fileProblem('', error)
+      return { file: path, text: '', notices: [], problems: [problem] }
+    }
+  }
+  return { file: undefined, text: '{}', notices: [], problems: [] }
+}
+
+/** Paths that a file gives, as they stand in the table of settings. */
+function pathsOf(given: Given, at = ''): readonly string[] {
+  return [...given].flatMap(([name, there]) => {
+    const path = at === '' ? name : `${at}.${name}`
+    return there instanceof Map ? pathsOf(there, path) : [path]
+  })
+}
+
+function branch(root: Given, path: string): Given {
+  return path.split('.').reduce((at, name) => {
+    const there = at.get(name)
+    if (there instanceof Map) return there
+    const next: Given = new Map()
+    at.set(name, next)
+    return next
+  }, root)
+}
+
+/** Puts in what stands outside the file: the token file, the variables for a missing key, the agent's address. */
+function complete(given: Given, direct: ReadonlySet<string>, reading: Reading): void {
+  const auth = branch(given, 'gateway.auth')
+  const tokenFile = auth.get('tokenFile')
+  const told = reading.problems.some(({ path }) => path.startsWith('gateway.auth.token'))
+  if (tokenFile !== undefined && 'value' in tokenFile && !direct.has('gateway.auth.token')) {
+    const token = readSecret(String(tokenFile.value), 'gateway.auth.tokenFile', reading)
+    if (token !== undefined) auth.set('token', { value: token })
+  } else if (!told && !direct.has('gateway.auth.token')) {
+    const names = rowsByPath.get('gateway.auth.token')?.env ?? []
+    const name = names.find((each) => (reading.env[each] ?? '') !== '')
+    if (name !== undefined) {
+      auth.set('token', { value: reading.env[name] })
+      reading.sources.push({ path: 'gateway.auth.token', from: 'environment', name })
+    }
+  }
+  if (!direct.has('agent.upstream') && !direct.has('agent.image')) {
+    branch(given, 'agent').set('upstream', { value: upstreamDefault })
+  }
+}
+
+/** A variable that holds a token beside the one in the file is not used, and that must not pass in silence. */
+function unusedToken(env: Env, sources: readonly SecretSource[]): readonly Notice[] {
+  const used = sources.flatMap(({ from, name }) => (from === 'file' ? [] : [name]))
+  if ((env['HARDSHELL_TOKEN'] ?? '') === '' || used.includes('HARDSHELL_TOKEN')) return []
+  return [
+    {
+      level: 'INFO',
+      code: 'VARIABLE_UNUSED',
+      path: 'HARDSHELL_TOKEN',
+      message: 'is not used, because the configuration names the token',
+      remedy: 'Unset it, or remove gateway.auth.token and tokenFile.',
+    },
+  ]
+}
+
+/** JSON with the keys of every object in order, so that the same configuration gives the same text. */
+function canonical(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null'
+  const entries = Object.entries(value)
+    .filter(([, item]) => item !== undefined)
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+  return `{${entries.map(([name, item]) => `${JSON.stringify(name)}:${canonical(item)}`).join(',')}}`
+}
+
+/** The hash of an effective configuration: what is the same to enforce has the same hash, wherever it came from. */
+export function hashOf(config: Config): string {
+  const shown = mapLeaves(tree, config, (row, value) =>
+    row.secret === true ? replaceSecret(value, (secret) => hash('sha256', secret)) : value,
+  )
+  return hash('sha256', canonical(shown))
+}
+
+function freeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null) {
+    for (const below of Object.values(value)) freeze(below)
+    Object.freeze(value)
+  }
+  return value
+}
+
+/**
+ * Loads and judges the configuration. Reads files and nothing else; the environment comes as an argument.
+ * Throws ConfigFailure with every problem.
+ */
+export function loadConfig(options: LoadOptions): Loaded {
+  const { env } = options
+  const { value: environment, problems: told } = readEnvironment(env, options.userHome)
+  const { home, logLevel } = environment
+  const { mend = false, uid = ownUid() } = options
+  const read: ReadFile = (path) => {
+    const parent = path.startsWith(`${home}/`) ? ('private' as const) : ('safe' as const)
+    return readTrusted(path, env, { mend, uid, parent, maxBytes: configBytesMax })
+  }
+  const named = options.config ?? environment.config
+  const source = findSource(named, home, read)
+  const problems: Problem[] = [...told, ...source.problems]
+  const sources: SecretSource[] = []
+  const notices: Notice[] = [...source.notices]
+  const secretOf = (path: string): string => {
+    const from = source.file === undefined ? home : dirname(source.file)
+    const { text, mended } = read(resolve(from, path))
+    notices.push(...mendedNotices(mended))
+    return text
+  }
+  const reading: Reading = { env, secretOf, problems, sources }
+  const parsed = source.problems.length > 0 ? undefined : parseJson5(source.text)
+  if (parsed !== undefined) problems.push(...parsed.problems)
+  if (parsed === undefined || parsed.value === undefined) {
+    throw new ConfigFailure(source.file, problems)
+  }
+  const given = readDocument(parsed.value, reading)
+  const direct = new Set(pathsOf(given))
+  complete(given, direct, reading)
+  const config = freeze(fill(tree, given)) as Config
+  const troubled = new Set(problems.map(({ path }) => path.replace(/\[.*$/, '')))
+  const detect = options.inContainer ?? (() => inContainer(env))
+  const subject: Subject = { config, given: direct, troubled, inContainer: detect }
+  problems.push(...crossProblems(subject))
+  if (problems.length > 0) throw new ConfigFailure(source.file, sorted(problems))
+  return freeze({
+    config,
+    file: source.file,
+    home,
+    logLevel,
+    notices: [...noticesOf(subject), ...unusedToken(env, sources), ...notices],
+    hash: hashOf(config),
+    secretSources: sources,
+  })
+}
+
+function sorted(problems: readonly Problem[]): readonly Problem[] {
+  const keyOf = ({ path, code }: Problem): string => `${path}\u0000${code}`
+  return problems.toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1))
+}
