@@ -20,14 +20,14 @@ export function inContainer(env: Env): boolean {
   return /\/(docker|kubepods|containerd|libpod|lxc)\b/.test(cgroupNames())
 }
 
+/** The addresses of a machine, as `node:os` gives them. */
+export type Interfaces = Readonly<Record<string, readonly NetworkInterfaceInfo[] | undefined>>
+
 /**
  * The address to listen on for a value of gateway.bind: the value itself, or for `"container"` the container's own
  * address (IPv4 first). Undefined when there is none.
  */
-export function addressOf(
-  bind: string,
-  interfaces: Readonly<Record<string, readonly NetworkInterfaceInfo[] | undefined>>,
-): string | undefined {
+export function addressOf(bind: string, interfaces: Interfaces): string | undefined {
   if (bind !== 'container') return bind
   const outward = Object.values(interfaces)
     .flatMap((addresses) => addresses ?? [])

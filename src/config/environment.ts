@@ -1,16 +1,15 @@
 /** The variables of the environment that Hardshell reads (env-schema), apart from `${VAR}` in the file. */
 import envSchema from 'env-schema'
+import { homeOf } from '../home.ts'
+import type { LogLevel } from '../log.ts'
 import type { Problem } from './problems.ts'
 
 /** An environment, as a process has it. */
 export type Env = Readonly<Record<string, string | undefined>>
 
-/** How much the application log says. */
-export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent'
-
 /** Each variable with its meaning, for docs/configuration.md. */
 export const variables = {
-  HARDSHELL_HOME: 'The folder of Hardshell, an absolute path; ~/.hardshell unless it is set.',
+  HARDSHELL_HOME: 'The folder of Hardshell; ~/.hardshell unless it is set.',
   HARDSHELL_CONFIG: 'The configuration file; --config wins over it.',
   HARDSHELL_TOKEN: 'The gateway token, unless the file has gateway.auth.token or tokenFile.',
   HARDSHELL_LOG_LEVEL: 'fatal, error, warn, info, debug, trace or silent; info unless it is set.',
@@ -30,7 +29,6 @@ export interface Environment {
 }
 
 interface Read {
-  HARDSHELL_HOME?: string
   HARDSHELL_CONFIG?: string
   HARDSHELL_LOG_LEVEL: LogLevel
 }
@@ -41,7 +39,6 @@ interface AjvError {
 
 const remedies: Readonly<Record<string, string>> = {
   HARDSHELL_LOG_LEVEL: 'Use fatal, error, warn, info, debug, trace or silent.',
-  HARDSHELL_HOME: 'Use an absolute path, like "/home/me/.hardshell".',
 }
 
 function problemsOf(error: unknown): readonly Problem[] {
@@ -59,14 +56,11 @@ function problemsOf(error: unknown): readonly Problem[] {
   })
 }
 
-/**
- * Reads the environment; an empty variable counts as unset, as compose files pass them.
- * `userHome` is the home folder of the user.
- */
-export function readEnvironment(
-  env: Env,
-  userHome: string,
-): { readonly value: Environment; readonly problems: readonly Problem[] } {
+/** Reads the environment; an empty variable counts as unset, as compose files pass them. */
+export function readEnvironment(env: Env): {
+  readonly value: Environment
+  readonly problems: readonly Problem[]
+} {
   const data: Record<string, string> = {}
   for (const name of Object.keys(variables)) {
     const value = env[name]
@@ -74,27 +68,23 @@ export function readEnvironment(
   }
   const properties = {
     ...Object.fromEntries(Object.keys(variables).map((name) => [name, text])),
-    HARDSHELL_HOME: { ...text, pattern: '^/[^\\u0000-\\u001f\\u007f]*$' },
     HARDSHELL_LOG_LEVEL: {
       type: 'string',
       enum: ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'],
       default: 'info',
     },
   }
-  const fallback: Environment = {
-    home: `${userHome}/.hardshell`,
-    config: undefined,
-    logLevel: 'info',
-  }
+  const home = homeOf(env)
   try {
     const read = envSchema<Read>({ schema: { type: 'object', properties }, data, env: false })
     const value = {
-      home: read.HARDSHELL_HOME ?? fallback.home,
+      home,
       config: read.HARDSHELL_CONFIG,
       logLevel: read.HARDSHELL_LOG_LEVEL,
     }
     return { value, problems: [] }
   } catch (error) {
-    return { value: fallback, problems: problemsOf(error) }
+    const value: Environment = { home, config: undefined, logLevel: 'info' }
+    return { value, problems: problemsOf(error) }
   }
 }

@@ -1,12 +1,15 @@
 /** From a file and an environment to a frozen configuration, or to every problem at once. */
 import { hash } from 'node:crypto'
 import { existsSync } from 'node:fs'
+import { networkInterfaces } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { FileFailure, ownUid, readTrusted } from '../files.ts'
 import type { OwnFile } from '../files.ts'
-import { inContainer } from './container.ts'
+import { addressOf, inContainer } from './container.ts'
+import type { Interfaces } from './container.ts'
 import { readEnvironment } from './environment.ts'
-import type { Env, LogLevel } from './environment.ts'
+import type { LogLevel } from '../log.ts'
+import type { Env } from './environment.ts'
 import { parseJson5 } from './json5.ts'
 import { ConfigFailure } from './problems.ts'
 import type { Notice, Problem, ProblemCode } from './problems.ts'
@@ -26,17 +29,17 @@ export interface LoadOptions {
   /** The value of `--config`; wins over HARDSHELL_CONFIG and the files in the home. */
   readonly config?: string
   readonly env: Env
-  /** Home folder of the user: `~` of `~/.hardshell`. */
-  readonly userHome: string
   /** Put wrong file modes right where the file is ours; for `serve`, not for `config check`. */
   readonly mend?: boolean
   /** Says whether we run in a container; the marks of the machine unless a test says otherwise. */
   readonly inContainer?: () => boolean
+  /** Addresses of the machine, for bind "container"; asked of the system unless a test says otherwise. */
+  readonly interfaces?: Interfaces
   /** Our user id; for tests. */
   readonly uid?: number
 }
 
-/** A configuration that can be used. Deeply frozen. */
+/** A configuration that can be used. Deeply frozen. `gateway.bind` is an address, whatever word the file has. */
 export interface Loaded {
   readonly config: Config
   /** The file it came from; undefined when there is none and the defaults do. */
@@ -190,7 +193,7 @@ function freeze<T>(value: T): T {
  */
 export function loadConfig(options: LoadOptions): Loaded {
   const { env } = options
-  const { value: environment, problems: told } = readEnvironment(env, options.userHome)
+  const { value: environment, problems: told } = readEnvironment(env)
   const { home, logLevel } = environment
   const { mend = false, uid = ownUid() } = options
   const read: ReadFile = (path) => {
@@ -217,14 +220,17 @@ export function loadConfig(options: LoadOptions): Loaded {
   const given = readDocument(parsed.value, reading)
   const direct = new Set(pathsOf(given))
   complete(given, direct, reading)
-  const config = freeze(fill(tree, given)) as Config
+  const config = fill(tree, given) as Config
   const troubled = new Set(problems.map(({ path }) => path.replace(/\[.*$/, '')))
   const detect = options.inContainer ?? (() => inContainer(env))
   const subject: Subject = { config, given: direct, troubled, inContainer: detect }
   problems.push(...crossProblems(subject))
+  const address = addressOf(config.gateway.bind, options.interfaces ?? networkInterfaces())
+  if (address === undefined) problems.push(noAddress)
   if (problems.length > 0) throw new ConfigFailure(source.file, sorted(problems))
+  const bind = address ?? config.gateway.bind
   return freeze({
-    config,
+    config: { ...config, gateway: { ...config.gateway, bind } },
     file: source.file,
     home,
     logLevel,
@@ -232,6 +238,13 @@ export function loadConfig(options: LoadOptions): Loaded {
     hash: hashOf(config),
     secretSources: sources,
   })
+}
+
+const noAddress: Problem = {
+  code: 'BIND_CONTAINER',
+  path: 'gateway.bind',
+  message: 'is "container", but this container has no address of its own',
+  remedy: 'Give the container a network.',
 }
 
 function sorted(problems: readonly Problem[]): readonly Problem[] {

@@ -25,6 +25,14 @@ export interface Row<T> {
   readonly since?: Later<T>
 }
 
+/** A capability that only some values of a key need. */
+export function valuesLater<T>(
+  { what }: { readonly what: string },
+  ...values: readonly T[]
+): Later<T> {
+  return { what, needs: (value) => values.includes(value) }
+}
+
 type More<T> = Omit<Row<T>, 'reader' | 'default' | 'doc'>
 
 /** A key with a default. */

@@ -1,5 +1,5 @@
 /** The one table of settings. Types, JSON Schema, docs, `config show` and the example files come from it. */
-import { GiB, KiB, MiB, days, hours, limits, minutes, seconds } from '../limits.ts'
+import { KiB, days, hours, limits, minutes, seconds } from '../limits.ts'
 import type { Limit } from '../limits.ts'
 import {
   bindAddress,
@@ -7,29 +7,24 @@ import {
   count,
   duration,
   flag,
-  fraction,
   list,
   map,
-  memory,
   origin,
   size,
   text,
-  tighten,
   undefinedYet,
   upstream,
   urlPath,
 } from './readers.ts'
 import { channelRows, peopleLater, secretText, senderEntry } from './channel-rows.ts'
-import { key, optional, under } from './row.ts'
+import { key, optional, under, valuesLater } from './row.ts'
+import { sandboxRows } from './sandbox-rows.ts'
 import type { Later, Nested, Row, Table } from './row.ts'
 
 /** Bounds that no part of the program but a row here needs. */
 const bounds = {
   port: { min: 1, max: 65_535 },
   rotation: { min: hours(1), max: days(366) },
-  cellMemory: { min: MiB(32), max: GiB(2) },
-  cellCpus: { min: 0.05, max: 2 },
-  cellPids: { min: 8, max: 256 },
   interval: { min: seconds(1), max: hours(24) },
 } as const satisfies Record<string, Pick<Limit, 'min' | 'max'>>
 
@@ -41,15 +36,11 @@ const filePath = text('a path')
 const name = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/
 
 const identityLater = { what: 'rotation, passwords, JWTs and trusted hops' }
-const cellsLater = { what: 'session cells' }
 const egressLater = { what: 'the egress allow-list' }
 const pluginsLater = { what: 'plugin folders' }
 const operatingLater = { what: 'monitoring, syslog, Redis and the console' }
 const openclawLater = { what: "OpenClaw's own protocol" }
 
-function valuesLater<T>({ what }: { readonly what: string }, ...values: readonly T[]): Later<T> {
-  return { what, needs: (value) => values.includes(value) }
-}
 const whenNotEmpty = (later: { readonly what: string }): Later<readonly unknown[]> => ({
   ...later,
   needs: (value) => value.length > 0,
@@ -375,78 +366,7 @@ export const settings = {
   owners: key(list(senderEntry), [], "The owner's own identities and senders.", {
     since: peopleLater,
   }),
-  'agents.defaults.sandbox.mode': optional(
-    choice(['off', 'non-main', 'all']),
-    'Which sessions get a cell of their own; without it one cell serves all sessions, and "off" is only for agent.upstream.',
-    { restart: true, since: valuesLater(cellsLater, 'non-main', 'all') },
-  ),
-  'agents.defaults.sandbox.scope': key(
-    choice(['session', 'group', 'shared', 'agent']),
-    'session',
-    'What shares a cell.',
-    { restart: true, since: cellsLater },
-  ),
-  'agents.defaults.sandbox.driver': key(
-    choice(['auto', 'docker', 'runc', 'bubblewrap']),
-    'auto',
-    'What runs the cell; "auto" takes the first that works here.',
-    { restart: true, since: valuesLater({ what: 'this driver' }, 'runc', 'bubblewrap') },
-  ),
-  ...under('agents.defaults.sandbox.docker', {
-    image: optional(text('an image reference'), 'The image of session cells.', {
-      restart: true,
-      since: cellsLater,
-    }),
-    network: key(
-      tighten(choice(['none']), 'Use "none"; the cell has no network.'),
-      'none',
-      'The network of the cell.',
-      { restart: true },
-    ),
-    readOnlyRoot: key(
-      tighten(flag, 'Use true; the cell writes only to its tmpfs and workspace.', (on) => on),
-      true,
-      'The root of the cell cannot be written.',
-      { restart: true },
-    ),
-    capDrop: key(
-      tighten(list(text('a capability')), 'Use ["ALL"].', (dropped) => dropped.includes('ALL')),
-      ['ALL'],
-      'Capabilities that the cell does not have.',
-      { restart: true },
-    ),
-    memory: key(
-      tighten(memory(bounds.cellMemory), 'Use "32MB" to "2GB".'),
-      bounds.cellMemory.max,
-      'Memory of the cell; "512m" and "1g" are understood too.',
-      { restart: true },
-    ),
-    cpus: key(
-      tighten(fraction(bounds.cellCpus), 'Use 0.05 to 2.'),
-      bounds.cellCpus.max,
-      'Processors of the cell.',
-      { restart: true },
-    ),
-    pidsLimit: key(
-      tighten(count(bounds.cellPids), 'Use 8 to 256.'),
-      bounds.cellPids.max,
-      'Processes and threads of the cell.',
-      { restart: true },
-    ),
-    user: key(
-      tighten(
-        text('"uid:gid" in numbers', {
-          pattern: /^\d{1,9}:\d{1,9}$/,
-          remedy: 'Use numbers like "1000:1000".',
-        }),
-        'Use a user and a group from 100 up; root is refused.',
-        (user) => user.split(':').every((id) => Number(id) >= 100),
-      ),
-      '1000:1000',
-      'User and group that the agent runs as.',
-      { restart: true },
-    ),
-  }),
+  ...under('agents.defaults.sandbox', sandboxRows),
   'egress.mode': key(
     choice(['deny', 'allowlist']),
     'deny',
