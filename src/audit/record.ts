@@ -25,6 +25,10 @@ export interface AuditEntry {
   readonly config?: string
   /** Why, in words of ours; never text that a client chose, never a secret. */
   readonly because?: string
+  /** How many: records that could not be written (`audit.recovered`), bytes cut off (`audit.repaired`). */
+  readonly count?: number
+  /** `audit.rotated`: the oldest seq that is kept from here on. */
+  readonly first?: number
 }
 
 /** A record as it stands in the file. */

@@ -1,0 +1,181 @@
+/** Signed heads of the chain, in `checkpoints.jsonl`: without them the newest records could be cut off unseen. */
+import fs from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import {
+  makeSigningKey,
+  readCheckpoint,
+  signCheckpoint,
+  type Checkpoint,
+  type SigningKey,
+} from '../crypto.ts'
+import { Failure, codeOf, messageOf } from '../errors.ts'
+import { parseObject } from './chain.ts'
+import { checkFile, linesBackward, openToRead, prepareFolder } from './files.ts'
+
+/** The file of the checkpoints of a log. */
+export function checkpointsPath(dir: string): string {
+  return join(dir, 'checkpoints.jsonl')
+}
+
+/** Where the key of a log lies unless told otherwise: beside the log's folder, never in it. */
+export function defaultKeyFile(dir: string): string {
+  return join(dirname(dir), 'keys', 'audit.key')
+}
+
+/** One line of the file: what it claims, and the JWS that must prove it. */
+export interface SignedLine {
+  readonly jws: string
+  readonly claim: Checkpoint
+}
+
+/** A line of `checkpoints.jsonl`; undefined when it is none. */
+export function parseSigned(line: Uint8Array | string): SignedLine | undefined {
+  const value = parseObject(line)
+  const jws = value?.['jws']
+  if (typeof jws !== 'string') return undefined
+  const claim = readCheckpoint(jws)
+  return claim === undefined || claim.seq !== value?.['seq'] ? undefined : { jws, claim }
+}
+
+/** The newest checkpoint as it claims to be, unverified; undefined when there is none. */
+export function newestCheckpoint(dir: string): Checkpoint | undefined {
+  const fd = openIfThere(checkpointsPath(dir))
+  if (fd === undefined) return undefined
+  try {
+    for (const { line, ended } of linesBackward(fd, fs.fstatSync(fd).size)) {
+      const signed = ended ? parseSigned(line) : undefined
+      if (signed !== undefined) return signed.claim
+    }
+    return undefined
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+/** The key in a key file; undefined when there is no such file. Throws Failure when it is not a key of ours. */
+export function readKey(path: string): SigningKey | undefined {
+  const fd = openIfThere(path)
+  if (fd === undefined) return undefined
+  try {
+    checkFile(fd, path)
+    const value = parseObject(fs.readFileSync(fd, 'utf8'))
+    const { x, d } = value ?? {}
+    if (value?.['crv'] !== 'Ed25519' || typeof x !== 'string') {
+      throw new Failure(
+        'AUDIT_KEY',
+        `${path} is not an Ed25519 key (JWK): restore it from a backup`,
+      )
+    }
+    return { kty: 'OKP', crv: 'Ed25519', x, ...(typeof d === 'string' ? { d } : {}) }
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+async function readOrMakeKey(path: string): Promise<SigningKey> {
+  const known = readKey(path)
+  if (known !== undefined) return known
+  const key = await makeSigningKey()
+  prepareFolder(dirname(path))
+  // Renamed into place, so that a crash leaves no half of a key.
+  replaceFile(path, `${JSON.stringify(key)}\n`)
+  return key
+}
+
+/** Writes the checkpoints of one log, one change after the other. The caller holds the lock of the folder. */
+export class CheckpointWriter {
+  readonly #path: string
+  readonly #keyFile: string
+  #key: SigningKey | undefined
+  #last: Promise<unknown> = Promise.resolve()
+  #newest: number
+
+  constructor(dir: string, keyFile: string) {
+    this.#path = checkpointsPath(dir)
+    this.#keyFile = keyFile
+    this.#newest = newestCheckpoint(dir)?.seq ?? 0
+  }
+
+  /** The seq of the newest checkpoint in the file; 0 when there is none. */
+  get newest(): number {
+    return this.#newest
+  }
+
+  /** Signs and appends; resolves with the JWS once it is on the disk. Rejects with what went wrong. */
+  async add(checkpoint: Checkpoint): Promise<string> {
+    return this.#inTurn(async () => {
+      this.#key ??= await readOrMakeKey(this.#keyFile)
+      const jws = await signCheckpoint(this.#key, checkpoint)
+      await appendLine(this.#path, `${JSON.stringify({ seq: checkpoint.seq, jws })}\n`)
+      this.#newest = checkpoint.seq
+      return jws
+    })
+  }
+
+  /** Forgets the checkpoints of records before `first`, which are gone. */
+  async prune(first: number): Promise<void> {
+    return this.#inTurn(async () => {
+      const text = await fs.promises.readFile(this.#path, 'utf8')
+      const kept = text.split('\n').filter((line) => (parseSigned(line)?.claim.seq ?? 0) >= first)
+      replaceFile(this.#path, kept.map((line) => `${line}\n`).join(''))
+    })
+  }
+
+  #inTurn<T>(change: () => Promise<T>): Promise<T> {
+    const turn = this.#last.then(change)
+    // The next change does not depend on how this one ended; whoever asked for this one is told.
+    this.#last = turn.then(
+      () => undefined,
+      () => undefined,
+    )
+    return turn
+  }
+}
+
+async function appendLine(path: string, line: string): Promise<void> {
+  const { O_APPEND, O_CREAT, O_NOFOLLOW, O_RDWR } = fs.constants
+  const file = await fs.promises.open(path, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW, 0o600)
+  try {
+    checkFile(file.fd, path)
+    const size = endOfLines(file.fd)
+    await file.truncate(size)
+    try {
+      await file.writeFile(line)
+      await file.datasync()
+    } catch (thrown) {
+      await file.truncate(size)
+      throw thrown
+    }
+  } finally {
+    await file.close()
+  }
+}
+
+/** Where the last whole line ends: a crash may have left half of one. */
+function endOfLines(fd: number): number {
+  const { size } = fs.fstatSync(fd)
+  const [last] = linesBackward(fd, size)
+  return last === undefined || last.ended ? size : last.offset
+}
+
+function replaceFile(path: string, text: string): void {
+  const draft = join(dirname(path), `.${basename(path)}.${process.pid}`)
+  try {
+    fs.writeFileSync(draft, text, { mode: 0o600, flag: 'wx', flush: true })
+    fs.renameSync(draft, path)
+  } catch (thrown) {
+    fs.rmSync(draft, { force: true })
+    throw thrown
+  }
+}
+
+function openIfThere(path: string): number | undefined {
+  try {
+    return openToRead(path)
+  } catch (thrown) {
+    if (codeOf(thrown) === 'ENOENT') return undefined
+    throw new Failure('AUDIT_UNREADABLE', `${path} cannot be read: ${messageOf(thrown)}`, {
+      cause: thrown,
+    })
+  }
+}

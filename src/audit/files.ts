@@ -1,0 +1,163 @@
+/** The files of the audit log: names, safe opening, reading from the end. */
+import fs from 'node:fs'
+import { join } from 'node:path'
+import { Failure, codeOf, messageOf } from '../errors.ts'
+import { KiB } from '../limits.ts'
+
+/** The file operations of the write path; tests put failures in their place. */
+export interface AuditFs {
+  /** Opens for appending without following a link; `create` demands that the file is new. */
+  open(path: string, create: boolean): number
+  /** Returns how many bytes the kernel took. */
+  write(fd: number, buffer: Buffer, length: number): number
+  truncate(fd: number, size: number): void
+  /** Calls `done` once the data of the file is on the disk, or with what went wrong. */
+  sync(fd: number, done: (error: Error | null) => void): void
+  /** Links and size, to notice a file that was removed or changed under us. */
+  look(fd: number): { readonly links: number; readonly size: number }
+  close(fd: number): void
+}
+
+const { O_RDONLY, O_RDWR, O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW } = fs.constants
+
+/** The real thing. */
+export const auditFs: AuditFs = {
+  open: (path, create) =>
+    fs.openSync(path, O_RDWR | O_APPEND | O_NOFOLLOW | (create ? O_CREAT | O_EXCL : 0), 0o600),
+  write: (fd, buffer, length) => fs.writeSync(fd, buffer, 0, length),
+  truncate: (fd, size) => fs.ftruncateSync(fd, size),
+  sync: (fd, done) => fs.fdatasync(fd, done),
+  look: (fd) => {
+    const { nlink, size } = fs.fstatSync(fd)
+    return { links: nlink, size }
+  },
+  close: (fd) => fs.closeSync(fd),
+}
+
+/** One file of the log; its name carries the seq of its first record. */
+export interface AuditFile {
+  readonly name: string
+  readonly path: string
+  readonly first: number
+}
+
+/** The file whose first record is `first`; 16 digits hold every safe integer, so names sort by seq. */
+export function auditFile(dir: string, first: number): AuditFile {
+  const name = `audit-${String(first).padStart(16, '0')}.jsonl`
+  return { name, path: join(dir, name), first }
+}
+
+/** The files of the log, oldest first. Throws Failure when the folder cannot be read. */
+export function listFiles(dir: string): AuditFile[] {
+  let names: string[]
+  try {
+    names = fs.readdirSync(dir)
+  } catch (thrown) {
+    if (codeOf(thrown) === 'ENOENT') {
+      throw new Failure(
+        'AUDIT_MISSING',
+        `there is no audit log in ${dir}: name its folder with --dir, or start the gateway once`,
+        { cause: thrown },
+      )
+    }
+    throw new Failure(
+      'AUDIT_UNREADABLE',
+      `the audit log ${dir} cannot be read: ${messageOf(thrown)}`,
+      {
+        cause: thrown,
+      },
+    )
+  }
+  const files: AuditFile[] = []
+  for (const name of names) {
+    const first = Number(/^audit-(\d{16})\.jsonl$/.exec(name)?.[1])
+    if (Number.isSafeInteger(first) && first > 0) files.push(auditFile(dir, first))
+  }
+  return files.sort((a, b) => a.first - b.first)
+}
+
+/** Makes the folder (0700), or mends its mode when it is ours. Throws Failure when it is not. */
+export function prepareFolder(dir: string): void {
+  try {
+    fs.mkdirSync(dir, { recursive: true, mode: 0o700 })
+    const stat = fs.lstatSync(dir)
+    if (!stat.isDirectory()) throw notOurs(dir, 'is not a folder (links are not followed)')
+    if (stat.uid !== process.getuid?.()) throw notOurs(dir, 'belongs to another user')
+    if ((stat.mode & 0o077) !== 0) fs.chmodSync(dir, 0o700)
+  } catch (thrown) {
+    throw thrown instanceof Failure ? thrown : unwritable(dir, thrown)
+  }
+}
+
+/** Refuses a file of the log that is a link, someone else's, or linked twice; mends its mode. */
+export function checkFile(fd: number, path: string): void {
+  const stat = fs.fstatSync(fd)
+  if (!stat.isFile()) throw notOurs(path, 'is not a regular file')
+  if (stat.uid !== process.getuid?.()) throw notOurs(path, 'belongs to another user')
+  if (stat.nlink > 1) throw notOurs(path, 'has a second name (hard link)')
+  if ((stat.mode & 0o077) !== 0) fs.fchmodSync(fd, 0o600)
+}
+
+/** The failure of a file operation as one line with its remedy. */
+export function unwritable(path: string, thrown: unknown): Failure {
+  return new Failure(
+    'AUDIT_UNWRITABLE',
+    `the audit log ${path} cannot be written (${reasonOf(thrown)}): free space on its disk or mend its mode`,
+    { cause: thrown },
+  )
+}
+
+/** What the system said, without the call and the path: `ENOSPC: no space left on device`. */
+export function reasonOf(thrown: unknown): string {
+  return messageOf(thrown).split(', ')[0] ?? ''
+}
+
+function notOurs(path: string, what: string): Failure {
+  return new Failure('AUDIT_NOT_OURS', `${path} ${what}: move it away or mend its owner`)
+}
+
+/** Opens a file of the log for reading without following a link. */
+export function openToRead(path: string): number {
+  return fs.openSync(path, O_RDONLY | O_NOFOLLOW)
+}
+
+/** A line found from the end of a file. */
+export interface BackwardLine {
+  readonly offset: number
+  readonly line: Buffer
+  /** A line end follows. Only the newest line of a file can lack it. */
+  readonly ended: boolean
+}
+
+/** The lines of the first `size` bytes of a file, last one first, in memory of one line and one block. */
+export function* linesBackward(fd: number, size: number): Generator<BackwardLine> {
+  const block = KiB(64)
+  let pieces: Buffer[] = []
+  let position = size
+  let ended = false
+  let newest = true
+  while (position > 0) {
+    const length = Math.min(block, position)
+    position -= length
+    const bytes = Buffer.allocUnsafe(length)
+    const read = fs.readSync(fd, bytes, 0, length, position)
+    if (read < length) bytes.fill(0, read)
+    let end = length
+    for (
+      let at = bytes.lastIndexOf(10);
+      at >= 0;
+      at = at === 0 ? -1 : bytes.lastIndexOf(10, at - 1)
+    ) {
+      pieces.unshift(bytes.subarray(at + 1, end))
+      const line = Buffer.concat(pieces)
+      if (!newest || line.length > 0) yield { offset: position + at + 1, line, ended }
+      newest = false
+      ended = true
+      pieces = []
+      end = at
+    }
+    pieces.unshift(bytes.subarray(0, end))
+  }
+  const line = Buffer.concat(pieces)
+  if (size > 0 && (ended || line.length > 0)) yield { offset: 0, line, ended }
+}
