@@ -73,6 +73,8 @@ export function lineOf(said: Problem | Notice): string {
 
 /** The configuration cannot be used; `problems` has every reason. */
 export class ConfigFailure extends Failure {
+  /** The file that was judged, if there was one. */
+  readonly file: string | undefined
   /** Every problem that was found, sorted by path. */
   readonly problems: readonly Problem[]
 
@@ -86,6 +88,7 @@ export class ConfigFailure extends Failure {
         : [`${where}: ${problems.length} problems`, ...problems.map(lineOf)].join('\n  '),
     )
     this.name = 'ConfigFailure'
+    this.file = file
     this.problems = problems
   }
 }
