@@ -56,6 +56,32 @@ export function writeRefusal(
   response.end(body)
 }
 
+/** Answers with a document of ours; returns its length in bytes. */
+export function writeOwn(
+  response: ServerResponse,
+  facts: { readonly method: string; readonly requestId: string },
+  answer: { readonly status: number; readonly document: object },
+  headers: readonly string[],
+): number {
+  if (response.destroyed) return 0
+  const body = `${JSON.stringify(answer.document)}\n`
+  const flat = [
+    'Content-Type',
+    'application/json',
+    'Content-Length',
+    String(Buffer.byteLength(body)),
+  ]
+  flat.push(...ownHeaders, 'X-Request-Id', facts.requestId, ...headers)
+  if (!response.req.complete) {
+    flat.push('Connection', 'close')
+    closeGently(response)
+  }
+  response.writeHead(answer.status, flat)
+  if (facts.method === 'HEAD') response.end()
+  else response.end(body)
+  return facts.method === 'HEAD' ? 0 : Buffer.byteLength(body)
+}
+
 /** Sockets that are being closed: what arrives on them is never a request. */
 const closing = new WeakSet<object>()
 

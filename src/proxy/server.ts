@@ -12,7 +12,7 @@ import type { Ended, Forwarder } from './forward.ts'
 import { headersForAgent, type AgentHeaderSettings } from './headers.ts'
 import type { Live } from './live.ts'
 import { judge, type JudgeSettings, type Verdict } from './pipeline.ts'
-import { isClosing, writeRefusal, writeRefusalToSocket } from './reply.ts'
+import { isClosing, writeOwn, writeRefusal, writeRefusalToSocket } from './reply.ts'
 import type { TunnelEnd, UpgradeCall } from './tunnel.ts'
 
 /** Bounds of the listener; times in ms, sizes in bytes. */
@@ -33,10 +33,18 @@ export interface ServerParts {
   readonly forwarder: Forwarder
   readonly live: Live
   readonly openTunnel: (call: UpgradeCall) => Promise<TunnelEnd>
+  /** What Hardshell itself answers, such as its health, behind the same gates; undefined goes to the agent. */
+  readonly own: (facts: Facts) => OwnAnswer | undefined
   /** Hash of the configuration that judges, for the audit log. */
   readonly configHash: () => string
   /** Told about connections that were cut, at most once a second. */
   readonly onDrop: (because: string, count: number) => void
+}
+
+/** An answer of our own: a small JSON document. */
+export interface OwnAnswer {
+  readonly status: number
+  readonly document: object
 }
 
 /** A listener that can be started and drained. */
@@ -69,8 +77,8 @@ export function createListener(settings: ServerSettings, parts: ServerParts): Li
   // Beyond our own count, so that the parser's silent cut never hides a header from the scan.
   server.maxHeadersCount = settings.maxHeaders + 1
   server.maxRequestsPerSocket = settings.maxRequestsPerConnection
-  server.maxConnections = settings.maxConnections
-  server.dropMaxConnection = true
+  // Node destroys what is beyond it and tells 'drop'.
+  Object.assign(server, { maxConnections: settings.maxConnections, dropMaxConnection: true })
   server.timeout = 0
   const doorway = new Doorway(settings, parts)
   server.on('connection', (socket) => doorway.connected(socket))
@@ -171,6 +179,12 @@ class Doorway {
     this.#recordAllowed(facts, verdict.identity, (failure) => {
       if (failure !== undefined) {
         writeRefusal(response, 'AUDIT_UNAVAILABLE', facts.requestId, { headers: retrySoon })
+        return
+      }
+      const own = this.#parts.own(facts)
+      if (own !== undefined) {
+        const bytes = writeOwn(response, facts, own, headers)
+        this.#recordDone(facts, verdict.identity, { status: own.status, bytes })
         return
       }
       const waiting = this.#parts.agent.ready()

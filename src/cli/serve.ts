@@ -1,0 +1,69 @@
+/** `serve`: the sidecar in the foreground, until a signal. */
+import type { Command, ExitCode, Io } from './command.ts'
+
+/** Options that say which configuration is meant. */
+export const configOption = {
+  config: {
+    type: 'string',
+    value: 'FILE',
+    summary: 'The configuration file; else HARDSHELL_CONFIG, else the home folder.',
+  },
+} as const
+
+export const serveCommands: readonly Command[] = [
+  {
+    name: 'serve',
+    summary: 'Run the sidecar in the foreground.',
+    options: configOption,
+    run: async ({ options, io, json }) => {
+      const config = typeof options['config'] === 'string' ? options['config'] : undefined
+      return await serve({ config, json }, io)
+    },
+  },
+]
+
+/** What to serve, and what to print when it runs. */
+export interface ServeOptions {
+  readonly config: string | undefined
+  readonly json: boolean
+  /** Printed once the port is open. */
+  readonly onReady?: (url: string) => void
+}
+
+/** Runs the sidecar until SIGINT or SIGTERM; a second signal ends it at once. Rejects with a Failure at start-up. */
+export async function serve(options: ServeOptions, io: Io): Promise<ExitCode> {
+  const [{ startApp }, { loadConfig }, { openLog }] = await Promise.all([
+    import('../app.ts'),
+    import('../config/load.ts'),
+    import('../log.ts'),
+  ])
+  const loaded = loadConfig({
+    env: io.env,
+    mend: true,
+    ...(options.config === undefined ? {} : { config: options.config }),
+  })
+  // Children and crash dumps must not find a token in our environment.
+  for (const { from, name } of loaded.secretSources) {
+    if (from === 'environment' || from === 'variable') {
+      delete (io.env as Record<string, string | undefined>)[name ?? '']
+    }
+  }
+  const log = openLog(loaded.logLevel)
+  const runtimeDir = io.env['XDG_RUNTIME_DIR']
+  const app = await startApp({ loaded, log, ...(runtimeDir === undefined ? {} : { runtimeDir }) })
+  if (options.onReady !== undefined) options.onReady(app.url)
+  else if (options.json) io.out(JSON.stringify({ url: app.url, pid: process.pid }))
+  else io.out(`hardshell listens on ${app.url} (config ${loaded.file ?? 'defaults'})`)
+  await new Promise<void>((resolve) => {
+    let stopping = false
+    const stop = (signal: NodeJS.Signals) => {
+      if (stopping) process.exit(1)
+      stopping = true
+      log.info({ signal }, 'stopping: exchanges under way may end')
+      void app.stop().then(resolve)
+    }
+    process.on('SIGINT', stop)
+    process.on('SIGTERM', stop)
+  })
+  return 0
+}
