@@ -139,9 +139,12 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
   undo.push(() => forwarder.close())
   const listener = listenerFor(loaded, { audit, agent, forwarder, live, tokens, log })
   const port = await bind(listener, config)
+  let graceMs = drainMs
   undo.push(async () => {
+    const closed = listener.close(graceMs)
+    // WebSockets hear that we go (1001); requests under way have the grace.
     live.endAll('drain')
-    await listener.close(drainMs)
+    await closed
   })
   const host = config.gateway.bind.includes(':') ? `[${config.gateway.bind}]` : config.gateway.bind
   const url = `http://${host}:${port}`
@@ -172,7 +175,8 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
     port,
     agent,
     status,
-    stop: async () => {
+    stop: async (grace = drainMs) => {
+      graceMs = grace
       audit.append({ event: 'sidecar.stopped' })
       await takeDown(undo, log)
     },

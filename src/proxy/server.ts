@@ -236,7 +236,10 @@ class Doorway {
       },
     })
     if (!response.writableEnded) {
-      untrack = live.track(identity.id, (reason) => cut(`ended: ${reason}`))
+      untrack = live.track(identity.id, (reason) => {
+        // A drain lets requests under way end within its grace.
+        if (reason !== 'drain') cut(`ended: ${reason}`)
+      })
     }
   }
 
