@@ -13,24 +13,35 @@ say() { echo "setup: $*"; }
 fail() { echo "setup: $*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# The Unix socket of the engine; the client binary being there proves nothing, only an answer to _ping does.
+# The Unix sockets where an engine may answer, and the one that an engine started here listens on. The client binary being
+# there proves nothing, nor does a pid file: only an answer to _ping does.
+own=${XDG_RUNTIME_DIR:-}
+socket=/var/run/docker.sock
+sockets="$socket /run/podman/podman.sock${own:+ $own/docker.sock $own/podman/podman.sock}"
 case "${DOCKER_HOST:-}" in
-  '') socket=/var/run/docker.sock ;;
-  unix://*) socket=${DOCKER_HOST#unix://} ;;
+  '') ;;
+  unix://*) socket=${DOCKER_HOST#unix://} sockets=$socket ;;
   *) socket= ;;
 esac
 
-ping_engine() {
-  [ -S "$socket" ] || return 1
+ping_socket() {
+  [ -S "$1" ] || return 1
   if have curl; then
-    answer=$(curl --silent --max-time 3 --unix-socket "$socket" http://engine/_ping 2>/dev/null) || return 1
+    answer=$(curl --silent --max-time 3 --unix-socket "$1" http://engine/_ping 2>/dev/null) || return 1
   else
     answer=$(node -e '
       require("node:http")
         .get({ socketPath: process.argv[1], path: "/_ping", timeout: 3000 }, (r) => r.pipe(process.stdout))
-        .on("error", () => process.exit(1)).on("timeout", () => process.exit(1))' "$socket" 2>/dev/null) || return 1
+        .on("error", () => process.exit(1)).on("timeout", () => process.exit(1))' "$1" 2>/dev/null) || return 1
   fi
   [ "$answer" = OK ]
+}
+
+ping_engine() {
+  for candidate in $sockets; do
+    if ping_socket "$candidate"; then return 0; fi
+  done
+  return 1
 }
 
 # What is missing, as "<command>:<package>" pairs of a part.
@@ -179,7 +190,7 @@ if ready; then say "ready:$parts"; exit 0; fi
 
 packages=$(missing_packages)
 if [ "$(id -u)" != 0 ]; then
-  if [ -n "$packages" ]; then fail "missing: $packages- as root run: apt-get install --no-install-recommends $packages(or: sudo deploy/setup.sh$parts)"; fi
+  if [ -n "$packages" ]; then fail "missing: as root run: apt-get install --no-install-recommends $packages"; fi
   if [ -S "$socket" ] && [ ! -w "$socket" ]; then
     fail "the engine's socket $socket is not yours: as root run \"usermod -aG docker $(id -un)\" and log in again."
   fi
