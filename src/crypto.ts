@@ -70,3 +70,69 @@ export function readCheckpoint(jws: string): Checkpoint | undefined {
     throw thrown
   }
 }
+
+/** A public key of a service, as the host fetched it: a JWK (RFC 7517) or a PEM certificate. */
+export interface JwtKey {
+  readonly kid: string
+  readonly jwk?: Readonly<Record<string, unknown>>
+  readonly x509?: string
+}
+
+/** What a token of a service must say. `toleranceMs` is allowed at `exp` and `nbf`. */
+export interface JwtRules {
+  readonly issuer: string
+  readonly audience: string
+  readonly toleranceMs: number
+}
+
+/**
+ * The claims of an RS256 token (RFC 7519) that one of these keys signed, or undefined. Keys and addresses inside the
+ * token are never used (RFC 8725 §3.5), other algorithms never accepted (§3.1); `exp` and `kid` are required.
+ */
+export async function verifyServiceJwt(
+  token: string,
+  keys: readonly JwtKey[],
+  rules: JwtRules,
+  now: number,
+): Promise<Readonly<Record<string, unknown>> | undefined> {
+  const { jwtVerify, importJWK, importX509, errors } = await import('jose')
+  try {
+    const verified = await jwtVerify(
+      token,
+      async ({ kid }) => {
+        const key = kid === undefined ? undefined : keys.find((one) => one.kid === kid)
+        if (key?.x509 !== undefined) return importX509(key.x509, 'RS256')
+        if (key?.jwk === undefined) throw new errors.JWKSNoMatchingKey()
+        const found = await importJWK({ ...key.jwk }, 'RS256')
+        // A symmetric JWK would come as bytes: the public key must never serve as a shared secret.
+        if (found instanceof Uint8Array) throw new errors.JWKSNoMatchingKey()
+        return found
+      },
+      {
+        algorithms: ['RS256'],
+        issuer: rules.issuer,
+        audience: rules.audience,
+        requiredClaims: ['exp'],
+        clockTolerance: rules.toleranceMs / 1000,
+        currentDate: new Date(now),
+      },
+    )
+    return verified.payload
+  } catch (thrown) {
+    // A key that is no key is a TypeError of jose or of the engine: no proof either way.
+    if (thrown instanceof errors.JOSEError || thrown instanceof TypeError) return undefined
+    throw thrown
+  }
+}
+
+/** The `kid` of a compact token before any check, to pick a key by; undefined when it has none. */
+export async function keyIdOf(token: string): Promise<string | undefined> {
+  const { decodeProtectedHeader } = await import('jose')
+  try {
+    const { kid } = decodeProtectedHeader(token)
+    return typeof kid === 'string' ? kid : undefined
+  } catch (thrown) {
+    if (thrown instanceof TypeError) return undefined
+    throw thrown
+  }
+}

@@ -1,6 +1,6 @@
 /** Signed heads of the chain, in `checkpoints.jsonl`: without them the newest records could be cut off unseen. */
 import fs from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { dirname, join } from 'node:path'
 import {
   makeSigningKey,
   readCheckpoint,
@@ -9,8 +9,9 @@ import {
   type SigningKey,
 } from '../crypto.ts'
 import { Failure, codeOf, messageOf } from '../errors.ts'
+import { FileFailure, ensureDir, readOwn, writeAtomic } from '../files.ts'
 import { parseObject } from './chain.ts'
-import { checkFile, linesBackward, openToRead, prepareFolder } from './files.ts'
+import { checkFile, linesBackward, openToRead } from './files.ts'
 
 /** The file of the checkpoints of a log. */
 export function checkpointsPath(dir: string): string {
@@ -52,33 +53,32 @@ export function newestCheckpoint(dir: string): Checkpoint | undefined {
   }
 }
 
-/** The key in a key file; undefined when there is no such file. Throws Failure when it is not a key of ours. */
-export function readKey(path: string): SigningKey | undefined {
-  const fd = openIfThere(path)
-  if (fd === undefined) return undefined
+/**
+ * The key in a key file; undefined when there is no such file. With `mend` its mode is put right instead of refused.
+ * Throws Failure when it is not a key, or not ours.
+ */
+export function readKey(path: string, mend = false): SigningKey | undefined {
+  let text: string
   try {
-    checkFile(fd, path)
-    const value = parseObject(fs.readFileSync(fd, 'utf8'))
-    const { x, d } = value ?? {}
-    if (value?.['crv'] !== 'Ed25519' || typeof x !== 'string') {
-      throw new Failure(
-        'AUDIT_KEY',
-        `${path} is not an Ed25519 key (JWK): restore it from a backup`,
-      )
-    }
-    return { kty: 'OKP', crv: 'Ed25519', x, ...(typeof d === 'string' ? { d } : {}) }
-  } finally {
-    fs.closeSync(fd)
+    text = readOwn(path, { mend }).text
+  } catch (thrown) {
+    if (thrown instanceof FileFailure && thrown.code === 'FILE_MISSING') return undefined
+    throw thrown
   }
+  const value = parseObject(text)
+  const { x, d } = value ?? {}
+  if (value?.['crv'] !== 'Ed25519' || typeof x !== 'string') {
+    throw new Failure('AUDIT_KEY', `${path} is not an Ed25519 key (JWK): restore it from a backup`)
+  }
+  return { kty: 'OKP', crv: 'Ed25519', x, ...(typeof d === 'string' ? { d } : {}) }
 }
 
 async function readOrMakeKey(path: string): Promise<SigningKey> {
-  const known = readKey(path)
+  const known = readKey(path, true)
   if (known !== undefined) return known
   const key = await makeSigningKey()
-  prepareFolder(dirname(path))
-  // Renamed into place, so that a crash leaves no half of a key.
-  replaceFile(path, `${JSON.stringify(key)}\n`)
+  ensureDir(dirname(path))
+  writeAtomic(path, `${JSON.stringify(key)}\n`)
   return key
 }
 
@@ -117,7 +117,7 @@ export class CheckpointWriter {
     return this.#inTurn(async () => {
       const text = await fs.promises.readFile(this.#path, 'utf8')
       const kept = text.split('\n').filter((line) => (parseSigned(line)?.claim.seq ?? 0) >= first)
-      replaceFile(this.#path, kept.map((line) => `${line}\n`).join(''))
+      writeAtomic(this.#path, kept.map((line) => `${line}\n`).join(''))
     })
   }
 
@@ -156,17 +156,6 @@ function endOfLines(fd: number): number {
   const { size } = fs.fstatSync(fd)
   const [last] = linesBackward(fd, size)
   return last === undefined || last.ended ? size : last.offset
-}
-
-function replaceFile(path: string, text: string): void {
-  const draft = join(dirname(path), `.${basename(path)}.${process.pid}`)
-  try {
-    fs.writeFileSync(draft, text, { mode: 0o600, flag: 'wx', flush: true })
-    fs.renameSync(draft, path)
-  } catch (thrown) {
-    fs.rmSync(draft, { force: true })
-    throw thrown
-  }
 }
 
 function openIfThere(path: string): number | undefined {

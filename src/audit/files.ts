@@ -2,6 +2,7 @@
 import fs from 'node:fs'
 import { join } from 'node:path'
 import { Failure, codeOf, messageOf } from '../errors.ts'
+import { ownUid } from '../files.ts'
 import { KiB } from '../limits.ts'
 
 /** The file operations of the write path; tests put failures in their place. */
@@ -76,24 +77,11 @@ export function listFiles(dir: string): AuditFile[] {
   return files.sort((a, b) => a.first - b.first)
 }
 
-/** Makes the folder (0700), or mends its mode when it is ours. Throws Failure when it is not. */
-export function prepareFolder(dir: string): void {
-  try {
-    fs.mkdirSync(dir, { recursive: true, mode: 0o700 })
-    const stat = fs.lstatSync(dir)
-    if (!stat.isDirectory()) throw notOurs(dir, 'is not a folder (links are not followed)')
-    if (stat.uid !== process.getuid?.()) throw notOurs(dir, 'belongs to another user')
-    if ((stat.mode & 0o077) !== 0) fs.chmodSync(dir, 0o700)
-  } catch (thrown) {
-    throw thrown instanceof Failure ? thrown : unwritable(dir, thrown)
-  }
-}
-
 /** Refuses a file of the log that is a link, someone else's, or linked twice; mends its mode. */
 export function checkFile(fd: number, path: string): void {
   const stat = fs.fstatSync(fd)
   if (!stat.isFile()) throw notOurs(path, 'is not a regular file')
-  if (stat.uid !== process.getuid?.()) throw notOurs(path, 'belongs to another user')
+  if (stat.uid !== ownUid()) throw notOurs(path, 'belongs to another user')
   if (stat.nlink > 1) throw notOurs(path, 'has a second name (hard link)')
   if ((stat.mode & 0o077) !== 0) fs.fchmodSync(fd, 0o600)
 }

@@ -4,10 +4,11 @@
  */
 import type { Checkpoint } from '../crypto.ts'
 import { Failure } from '../errors.ts'
+import { ensureDir } from '../files.ts'
 import { limits, minutes, seconds, type Bytes, type Millis } from '../limits.ts'
 import type { Head } from './chain.ts'
 import { defaultKeyFile } from './checkpoints.ts'
-import { auditFs, prepareFolder, reasonOf, unwritable, type AuditFs } from './files.ts'
+import { auditFs, reasonOf, unwritable, type AuditFs } from './files.ts'
 import { lockFolder } from './lock.ts'
 import type { AuditEntry, AuditSink } from './record.ts'
 import { takeUp } from './recover.ts'
@@ -55,7 +56,7 @@ export interface AuditLog extends AuditSink {
 
 /** Opens the log for writing. Throws Failure: in use, not ours, not writable. */
 export function openAudit(options: AuditOptions): AuditLog {
-  prepareFolder(options.dir)
+  ensureDir(options.dir)
   let unlock: () => void
   try {
     unlock = lockFolder(options.dir)
