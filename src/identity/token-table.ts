@@ -102,7 +102,10 @@ export class TokenTable {
   list(): readonly TokenView[] {
     const now = this.#deps.now()
     return [...this.#byId.values()]
-      .sort((left, right) => left.record.createdAt - right.record.createdAt)
+      .sort(
+        ({ record: left }, { record: right }) =>
+          left.createdAt - right.createdAt || left.name.localeCompare(right.name, 'en'),
+      )
       .map(({ record, usedAt }) => viewOf(record, now, usedAt))
   }
 
