@@ -49,14 +49,18 @@ async function dial(attempt: Attempt): Promise<void> {
       return
     }
     const proxy = createProxyServer({ target: targetOf(settings.address) })
-    // Without a listener the library throws; every failure also reaches the callback below.
-    proxy.on('error', (thrown) => attempt.fail(thrown))
+    // The client's socket, whose end the attempt sees itself; without a listener the library would throw.
+    proxy.on('error', noteOnly)
     proxy.on('proxyReqWs', (request) => prepare(attempt, request))
     proxy.on('open', (agentSocket) => watch(attempt, socket, agentSocket))
     proxy.ws(blankRequest(call), socket, call.head, {}, (thrown) => attempt.fail(thrown))
   } catch (thrown) {
     attempt.refuse('AGENT_DOWN', `the handshake could not be sent: ${messageOf(thrown)}`)
   }
+}
+
+function noteOnly(): void {
+  // Nothing to do: the close that follows is what counts.
 }
 
 function targetOf({ origin, socketPath }: AgentAddress) {

@@ -163,7 +163,7 @@ export async function startRawAgent(
 ): Promise<{ address: AgentAddress; bytes: () => Buffer; sockets: Socket[] }> {
   let bytes: Buffer = Buffer.alloc(0)
   const sockets: Socket[] = []
-  const server = createTcpServer({ allowHalfOpen: true }, (socket) => {
+  const server = createTcpServer((socket) => {
     sockets.push(socket)
     let talked = false
     let head = ''
