@@ -42,10 +42,17 @@ export interface Outgoing {
   readonly ended: (how: Ended) => void
 }
 
+/** A request under way. */
+export interface Sent {
+  /** Ends it at once, without a word: a revoked token, a lockdown. */
+  cut(because: string): void
+  /** Ends it with a refusal, or, once the head of the answer is out, without a word. */
+  refuse(code: RefusalCode, because: string): void
+}
+
 /** The way to one agent. */
 export interface Forwarder {
-  /** Sends a request on; returns a function that ends the exchange at once (revoked token, lockdown). */
-  send(outgoing: Outgoing): (because: string) => void
+  send(outgoing: Outgoing): Sent
   close(): Promise<void>
 }
 
@@ -73,14 +80,14 @@ export function openForwarder(settings: ForwardSettings): Forwarder {
     send: (outgoing) => {
       const exchange = new Exchange(pool, outgoing, settings)
       exchange.begin()
-      return (because) => exchange.cut(because)
+      return exchange
     },
     close: () => pool.destroy(),
   }
 }
 
 /** One request and its answer. A class rather than closures: one object per request. */
-class Exchange implements Dispatcher.DispatchHandler {
+class Exchange implements Dispatcher.DispatchHandler, Sent {
   readonly #pool: Pool
   readonly #out: Outgoing
   readonly #settings: ForwardSettings
@@ -191,7 +198,12 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#fail(error)
   }
 
-  /** Ends the exchange from our side: the client's connection is destroyed, the agent's request aborted. */
+  refuse(code: RefusalCode, because: string): void {
+    if (this.#over) return
+    this.#fail(new BodyRefused(code, because))
+    this.#release(because)
+  }
+
   cut(because: string): void {
     if (this.#over) return
     this.#finish({ status: this.#status, bytes: this.#bytes, because })

@@ -53,7 +53,8 @@ export function writeRefusal(
     closeGently(response)
   }
   response.writeHead(refusalRow(code).status, headers)
-  response.end(body)
+  if (response.req.method === 'HEAD') response.end()
+  else response.end(body)
 }
 
 /** Answers with a document of ours; returns its length in bytes. */

@@ -8,7 +8,7 @@ import type { AuditSink } from '../audit/record.ts'
 import { codeOf, refusalRow, type RefusalCode } from '../errors.ts'
 import type { Facts, Gate, Identity } from '../gates/gate.ts'
 import { isWebSocketUpgrade, readFacts, type FactSettings } from './facts.ts'
-import type { Ended, Forwarder } from './forward.ts'
+import type { Ended, Forwarder, Sent } from './forward.ts'
 import { headersForAgent, type AgentHeaderSettings } from './headers.ts'
 import type { Live } from './live.ts'
 import { judge, type JudgeSettings, type Verdict } from './pipeline.ts'
@@ -104,6 +104,10 @@ class Doorway {
   readonly #parts: ServerParts
   readonly #perAddress = new Map<string, number>()
   readonly #sockets = new Set<Socket>()
+  /** The exchange under way on a connection, for a parser error in the middle of its body. */
+  readonly #sent = new WeakMap<Duplex, Sent>()
+  /** Connections whose body turned out malformed while the decision was being written. */
+  readonly #broken = new WeakMap<Duplex, RefusalCode>()
   #drops = 0
   #dropTimer: NodeJS.Timeout | undefined
 
@@ -181,6 +185,13 @@ class Doorway {
         writeRefusal(response, 'AUDIT_UNAVAILABLE', facts.requestId, { headers: retrySoon })
         return
       }
+      const broken = this.#broken.get(request.socket)
+      if (broken !== undefined) {
+        const status = refusalRow(broken).status
+        this.#recordDone(facts, verdict.identity, { status, bytes: 0, code: broken })
+        writeRefusal(response, broken, facts.requestId, { headers, close: true })
+        return
+      }
       const own = this.#parts.own(facts)
       if (own !== undefined) {
         const bytes = writeOwn(response, facts, own, headers)
@@ -224,7 +235,7 @@ class Doorway {
     }
     const { live, forwarder } = this.#parts
     let untrack: (() => void) | undefined
-    const cut = forwarder.send({
+    const sent = forwarder.send({
       facts,
       request,
       response,
@@ -236,9 +247,10 @@ class Doorway {
       },
     })
     if (!response.writableEnded) {
+      this.#sent.set(request.socket, sent)
       untrack = live.track(identity.id, (reason) => {
         // A drain lets requests under way end within its grace.
-        if (reason !== 'drain') cut(`ended: ${reason}`)
+        if (reason !== 'drain') sent.cut(`ended: ${reason}`)
       })
     }
   }
@@ -320,18 +332,33 @@ class Doorway {
   /** What llhttp refuses, and heads that came too slowly. */
   malformed(error: Error, socket: Duplex): void {
     socket.on('error', noteOnly)
-    if (codeOf(error) === 'ECONNRESET' || !socket.writable || isClosing(socket)) {
+    // What arrives behind a last answer is thrown away, well-formed or not.
+    if (isClosing(socket)) return
+    if (codeOf(error) === 'ECONNRESET' || !socket.writable) {
       socket.destroy()
       return
     }
     const code = parserRefusal(error)
+    const because = codeOf(error)
+    const answering = '_httpMessage' in socket && socket._httpMessage !== null
+    if (answering) {
+      // In the middle of a body: its exchange still may have an answer to give.
+      const sent = this.#sent.get(socket)
+      if (sent === undefined) this.#broken.set(socket, code)
+      else sent.refuse(code, because)
+      return
+    }
     const requestId = this.#settings.newId()
     const peer = 'remoteAddress' in socket ? String(socket.remoteAddress) : ''
-    const because = codeOf(error)
-    this.#parts.audit.append({ ...this.#common('request.refused'), requestId, peer, code, because })
-    // An answer that is under way cannot be taken back: only the end of the connection says that it is broken.
-    if ('_httpMessage' in socket && socket._httpMessage !== null) socket.destroy()
-    else writeRefusalToSocket(socket, code, requestId)
+    this.#parts.audit.append({
+      ...this.#common('request.refused'),
+      requestId,
+      peer,
+      code,
+      status: refusalRow(code).status,
+      because,
+    })
+    writeRefusalToSocket(socket, code, requestId)
   }
 
   /** Node answers 503 to requests beyond the bound of a connection but leaves it open. */
@@ -398,17 +425,19 @@ function parserRefusal(error: Error): RefusalCode {
   if (code === 'HPE_HEADER_OVERFLOW') return 'HEADERS_TOO_LARGE'
   if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return 'REQUEST_TIMEOUT'
   if (code === 'HPE_CHUNK_EXTENSIONS_OVERFLOW') return 'BODY_TOO_LARGE'
-  if (code === 'HPE_INVALID_VERSION') return 'HTTP_VERSION'
-  if (code === 'HPE_INVALID_METHOD' && looksLikeMethod(error)) return 'METHOD_NOT_ALLOWED'
+  if (code === 'HPE_INVALID_VERSION' && begins(error, otherVersion)) return 'HTTP_VERSION'
+  if (code === 'HPE_INVALID_METHOD' && begins(error, otherMethod)) return 'METHOD_NOT_ALLOWED'
   return 'BAD_REQUEST'
 }
 
 /** A method that llhttp does not know, in front of an HTTP request line; anything else is noise. */
-function looksLikeMethod(error: Error): boolean {
+const otherMethod = /^[A-Za-z][A-Za-z-]{0,30} \/\S* HTTP\/1\.[01]\r\n/
+/** A whole version that is not 1.0 or 1.1; a bare line feed behind a good one is something else. */
+const otherVersion = /^[A-Z]{1,31} \S+ HTTP\/(?!1\.[01]\s)\d\.\d\r\n/
+
+function begins(error: Error, form: RegExp): boolean {
   if (!('rawPacket' in error) || !Buffer.isBuffer(error.rawPacket)) return false
-  return /^[A-Za-z][A-Za-z-]{0,30} \/\S* HTTP\/1\.[01]\r\n/.test(
-    error.rawPacket.toString('latin1', 0, 9000),
-  )
+  return form.test(error.rawPacket.toString('latin1', 0, 9000))
 }
 
 async function listen(server: Server, port: number, host: string): Promise<number> {
