@@ -17,7 +17,7 @@ fi
 failed=
 # Pure tests share one process: they open no sockets and hold no global state.
 # shellcheck disable=SC2046 # one word per file: no test file has a blank in its name
-node --test --test-isolation=none $(files test/unit test/contract) test/tidy.test.ts || failed="$failed unit"
+node --test --test-isolation=none $(files test/tidy.test.ts test/unit test/contract test/property) || failed="$failed unit"
 # These open sockets, start processes and containers: a process for each file, so that none can hide another's leak.
 # shellcheck disable=SC2046
 node --test --test-concurrency=2 --test-timeout=600000 $(files test/attacks test/e2e) || failed="$failed e2e"
