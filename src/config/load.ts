@@ -115,6 +115,15 @@ function pathsOf(given: Given, at = ''): readonly string[] {
   })
 }
 
+/** Says whether something at a path, or inside its value, is wrong already. */
+function hasProblem(problems: readonly Problem[], path: string): boolean {
+  return problems.some((each) => each.path === path || /^[.[]/.test(tail(each.path, path)))
+}
+
+function tail(path: string, start: string): string {
+  return path.startsWith(start) ? path.slice(start.length) : ''
+}
+
 function branch(root: Given, path: string): Given {
   return path.split('.').reduce((at, name) => {
     const there = at.get(name)
@@ -129,7 +138,9 @@ function branch(root: Given, path: string): Given {
 function complete(given: Given, direct: ReadonlySet<string>, reading: Reading): void {
   const auth = branch(given, 'gateway.auth')
   const tokenFile = auth.get('tokenFile')
-  const told = reading.problems.some(({ path }) => path.startsWith('gateway.auth.token'))
+  const told = ['gateway.auth.token', 'gateway.auth.tokenFile'].some((path) =>
+    hasProblem(reading.problems, path),
+  )
   if (tokenFile !== undefined && 'value' in tokenFile && !direct.has('gateway.auth.token')) {
     const token = readSecret(String(tokenFile.value), 'gateway.auth.tokenFile', reading)
     if (token !== undefined) auth.set('token', { value: token })
@@ -221,9 +232,9 @@ export function loadConfig(options: LoadOptions): Loaded {
   const direct = new Set(pathsOf(given))
   complete(given, direct, reading)
   const config = fill(tree, given) as Config
-  const troubled = new Set(problems.map(({ path }) => path.replace(/\[.*$/, '')))
+  const isTroubled = (path: string): boolean => hasProblem(problems, path)
   const detect = options.inContainer ?? (() => inContainer(env))
-  const subject: Subject = { config, given: direct, troubled, inContainer: detect }
+  const subject: Subject = { config, given: direct, isTroubled, inContainer: detect }
   problems.push(...crossProblems(subject))
   const address = addressOf(config.gateway.bind, options.interfaces ?? networkInterfaces())
   if (address === undefined) problems.push(noAddress)

@@ -11,8 +11,8 @@ export interface Subject {
   readonly config: Config
   /** Paths that the file itself gives. */
   readonly given: ReadonlySet<string>
-  /** Paths that already have a problem; a second one about the same would only confuse. */
-  readonly troubled: ReadonlySet<string>
+  /** Says whether a path already has a problem; a second one about the same would only confuse. */
+  readonly isTroubled: (path: string) => boolean
   readonly inContainer: () => boolean
 }
 
@@ -50,7 +50,7 @@ function bindProblems({ config, inContainer }: Subject): readonly Problem[] {
   return []
 }
 
-function tokenProblems({ config, given, troubled }: Subject): readonly Problem[] {
+function tokenProblems({ config, given, isTroubled }: Subject): readonly Problem[] {
   const { mode, token, tokenFile } = config.gateway.auth
   if (given.has('gateway.auth.token') && tokenFile !== undefined) {
     return [
@@ -62,7 +62,7 @@ function tokenProblems({ config, given, troubled }: Subject): readonly Problem[]
       },
     ]
   }
-  const told = troubled.has('gateway.auth.token') || troubled.has('gateway.auth.tokenFile')
+  const told = isTroubled('gateway.auth.token') || isTroubled('gateway.auth.tokenFile')
   if (mode !== 'token' || told) return []
   if (token === undefined) {
     return [
@@ -82,9 +82,9 @@ function tokenProblems({ config, given, troubled }: Subject): readonly Problem[]
   return [{ code, path: 'gateway.auth.token', message: message.replace(/\.$/, ''), remedy }]
 }
 
-function peopleProblems({ config, troubled }: Subject): readonly Problem[] {
+function peopleProblems({ config, isTroubled }: Subject): readonly Problem[] {
   const { allowlist, denyByDefault } = config.gateway.dmPolicies
-  if (denyByDefault || allowlist.length > 0 || troubled.has('gateway.dmPolicies.allowlist')) {
+  if (denyByDefault || allowlist.length > 0 || isTroubled('gateway.dmPolicies.allowlist')) {
     return []
   }
   return [

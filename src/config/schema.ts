@@ -397,7 +397,9 @@ export const settings = {
       env: ['MONITORING_URL'],
       since: operatingLater,
     }),
-    interval: key(duration(bounds.interval), minutes(1), 'How often.', { since: operatingLater }),
+    interval: key(duration(bounds.interval), minutes(1), 'How often they are sent.', {
+      since: operatingLater,
+    }),
     secret: optional(secretText, 'The key that signs what is sent.', {
       secret: true,
       since: operatingLater,
