@@ -1,13 +1,17 @@
 /**
- * The contract of a channel: pure functions over bytes. Keys are fetched, clocks read, replies sent and replays
- * remembered by the host; a channel only says what it sees. It does not know which road (webhook, poll, socket) it serves.
+ * The contract of a channel: pure functions over bytes. Keys are fetched, clocks read, replies sent
+ * and replays remembered by the host; a channel only says what it sees. It does not know which road
+ * (webhook, poll, socket) it serves.
  */
 import type { Buffer } from 'node:buffer'
 
 import type { Millis } from '../limits.ts'
 import type { IdRule } from './entries.ts'
 
-/** A webhook request as the host read it: bounded, and with every header that was sent, `Authorization` included. */
+/**
+ * A webhook request as the host read it: bounded, and with every header that was sent,
+ * `Authorization` included.
+ */
 export interface WebhookRequest {
   readonly method: string
   /** Canonical path without the query. */
@@ -28,7 +32,9 @@ export interface BotIdentity {
   readonly names: readonly string[]
 }
 
-/** One configured account of a channel; the host builds it from `channels.<name>[.accounts.<id>]`. */
+/**
+ * One configured account of a channel; the host builds it from `channels.<name>[.accounts.<id>]`.
+ */
 export interface Account {
   /** Name of the account, `default` where there is only one. */
   readonly id: string
@@ -37,7 +43,10 @@ export interface Account {
   /** Values by the keys of `Channel.settings`; secrets are resolved. */
   readonly settings: Readonly<Record<string, string>>
   readonly bot: BotIdentity
-  /** Rooms known to be direct chats, for services whose messages do not say so (Matrix, Nextcloud Talk). */
+  /**
+   * Rooms known to be direct chats, for services whose messages do not say so (Matrix, Nextcloud
+   * Talk).
+   */
   readonly directRooms?: ReadonlySet<string>
   /** Where the generic channel finds its facts. */
   readonly mapping?: Mapping
@@ -56,7 +65,10 @@ export interface Mapping {
   readonly id?: string
 }
 
-/** One key of `channels.<name>` that the channel needs, so that a missing secret is a start-up error. */
+/**
+ * One key of `channels.<name>` that the channel needs, so that a missing secret is a start-up
+ * error.
+ */
 export interface SettingRow {
   readonly key: string
   readonly secret: boolean
@@ -80,17 +92,25 @@ export interface TrustedKey {
 /** Where the host fetches the keys of a channel. */
 export interface KeySource {
   readonly url: string
-  /** `jwks`: a key set · `openid`: metadata with `jwks_uri` · `x509`: an object of key id → PEM certificate. */
+  /**
+   * `jwks`: a key set · `openid`: metadata with `jwks_uri` · `x509`: an object of key id → PEM
+   * certificate.
+   */
   readonly form: 'jwks' | 'openid' | 'x509'
 }
 
-/** Whether the request proves to come from the service. `because` is for the log, in our own words. */
+/**
+ * Whether the request proves to come from the service. `because` is for the log, in our own words.
+ */
 export type Proof = { readonly ok: true } | { readonly ok: false; readonly because: string }
 
 /** What kind of proof it is; it decides whether a batch can be thinned. */
 export type ProofKind = 'secret' | 'bearer' | 'hmac' | 'asymmetric' | 'none'
 
-/** Who wrote a message. Only `user`, `bot` and `webhook` can ever be let in, and the last two only by their id. */
+/**
+ * Who wrote a message. Only `user`, `bot` and `webhook` can ever be let in, and the last two only
+ * by their id.
+ */
 export type SenderKind =
   | 'user'
   | 'bot'
@@ -102,7 +122,10 @@ export type SenderKind =
   | 'system'
   | 'unknown'
 
-/** What a message is to the policy. `probe` is the service testing us, `status` a report about the bot's own sending. */
+/**
+ * What a message is to the policy. `probe` is the service testing us, `status` a report about the
+ * bot's own sending.
+ */
 export type MessageClass =
   | 'message'
   | 'edit'
@@ -148,7 +171,10 @@ export interface Message {
   readonly room: Room
   readonly mentioned: boolean | 'unknown'
   readonly mentionedBy?: MentionedBy
-  /** The utterance: the same words delivered as two events have it in common, so that one code goes out. */
+  /**
+   * The utterance: the same words delivered as two events have it in common, so that one code goes
+   * out.
+   */
   readonly dedupeKey: string
   /** The delivery: a second one with the same key is a replay, or the service's own retry. */
   readonly deliveryKey: string
@@ -177,7 +203,7 @@ export type CredentialPlace =
   | 'path'
   | 'bearer'
   | 'bot'
-  | 'query-access-token'
+  | 'query-password'
   | 'client-credentials'
   | 'nextcloud-bot'
   | 'none'
@@ -193,13 +219,18 @@ export interface ApiCall {
   readonly credential: { readonly setting: string; readonly place: CredentialPlace }
 }
 
-/** An answer to a stranger: in the response where the protocol allows it, else by a call. `{}`: there is no way. */
+/**
+ * An answer to a stranger: in the response where the protocol allows it, else by a call. `{}`:
+ * there is no way.
+ */
 export interface Outgoing {
   readonly sync?: Reply
   readonly api?: ApiCall
 }
 
-/** A batch without the refused messages, with the headers that changed; or why it cannot be thinned. */
+/**
+ * A batch without the refused messages, with the headers that changed; or why it cannot be thinned.
+ */
 export type Thinned =
   | { readonly ok: true; readonly body: string; readonly headers: readonly string[] }
   | { readonly ok: false; readonly because: string }
@@ -215,7 +246,9 @@ export interface Channel {
   readonly ids: IdRule
   /** Media types of the body; the type is not signed, so a foreign one is refused. */
   readonly contentTypes: readonly string[]
-  /** How far the signed time may be from ours, both ways; undefined when the service signs no time. */
+  /**
+   * How far the signed time may be from ours, both ways; undefined when the service signs no time.
+   */
   readonly freshness?: Millis
   /** The keys that `authentic` needs. */
   keySource?(account: Account): KeySource | undefined
@@ -223,16 +256,23 @@ export interface Channel {
   carries(method: string, path: string, account: Account): boolean
   /** Requests that are answered before any proof and never forwarded. */
   probe?(request: WebhookRequest, account: Account): Reply | undefined
-  /** Call it through `proven`, which checks what all channels share. `now` in ms since the epoch. */
+  /**
+   * Call it through `proven`, which checks what all channels share. `now` in ms since the epoch.
+   */
   authentic(
     request: WebhookRequest,
     account: Account,
     keys: readonly TrustedKey[],
     now: number,
   ): Proof | Promise<Proof>
-  /** What an authentic request says. Empty only for a batch with nothing in it; unreadable bytes are one `unknown`. */
+  /**
+   * What an authentic request says. Empty only for a batch with nothing in it; unreadable bytes are
+   * one `unknown`.
+   */
   messages(request: WebhookRequest, account: Account): readonly Message[]
-  /** The request without the messages at these indexes, proven anew where the proof covers the body. */
+  /**
+   * The request without the messages at these indexes, proven anew where the proof covers the body.
+   */
   without(request: WebhookRequest, account: Account, refused: ReadonlySet<number>): Thinned
   /** Tells the writer of a message something. */
   invite(message: Message, text: string, account: Account): Outgoing
@@ -321,7 +361,10 @@ export function postOnPath(method: string, path: string, account: Account): bool
   return method === 'POST' && account.webhookPath !== '' && path === account.webhookPath
 }
 
-/** What is wrong with the settings of an account, one line each; a channel with a line here must not start. */
+/**
+ * What is wrong with the settings of an account, one line each; a channel with a line here must not
+ * start.
+ */
 export function settingProblems(channel: Channel, account: Account): readonly string[] {
   const lines: string[] = []
   for (const row of channel.settings) {

@@ -1,7 +1,8 @@
 /**
- * Discord: interactions over HTTP, and the same interactions, messages and reactions as the gateway dispatches them.
- * Facts: https://discord.com/developers/docs/interactions/receiving-and-responding, /docs/interactions/overview
- * (security and authorization), /docs/events/gateway-events.
+ * Discord: interactions over HTTP, and the same interactions, messages and reactions as the gateway
+ * dispatches them.
+ * Facts: https://discord.com/developers/docs/interactions/receiving-and-responding,
+ * /docs/interactions/overview (security and authorization), /docs/events/gateway-events.
  */
 import { Buffer } from 'node:buffer'
 import { createPublicKey, verify } from 'node:crypto'
@@ -63,7 +64,10 @@ export const discord: Channel = {
   withheld: (messages) => withheld(messages[0]),
 }
 
-/** A raw 32-byte Ed25519 key in hexadecimal as a key object (RFC 8410 §4: the DER prefix never varies). */
+/**
+ * A raw 32-byte Ed25519 key in hexadecimal as a key object (RFC 8410 §4: the DER prefix never
+ * varies).
+ */
 function ed25519(hex: string) {
   const der = Buffer.concat([
     Buffer.from('302a300506032b6570032100', 'hex'),
@@ -90,7 +94,8 @@ export function interactionMessage(body: unknown, account: Account): Message {
   }
   const guild = id(field(body, 'guild_id'))
   const member = field(body, 'member')
-  // In a guild the invoker is the member; `user`, the installer and resolved authors are other people.
+  // In a guild the invoker is the member; `user`, the installer and resolved authors are other
+  // people.
   const user =
     guild !== undefined || member !== undefined ? field(member, 'user') : field(body, 'user')
   return message(name, account, {
@@ -115,7 +120,10 @@ function ping(account: Account): Message {
   })
 }
 
-/** Context 1 is the chat with the bot; 2 is somebody else's direct or group chat (docs: interaction context types). */
+/**
+ * Context 1 is the chat with the bot; 2 is somebody else's direct or group chat (docs: interaction
+ * context types).
+ */
 function interactionRoom(body: unknown, guild: string | undefined): Room {
   const channel = id(field(body, 'channel_id'))
   if (channel === undefined) return nowhere
@@ -149,7 +157,10 @@ function person(user: unknown, account: Account): Sender {
   }
 }
 
-/** One dispatch of the gateway (op 0) that carries somebody's words or deeds; undefined for the gateway's own. */
+/**
+ * One dispatch of the gateway (op 0) that carries somebody's words or deeds; undefined for the
+ * gateway's own.
+ */
 export function gatewayMessage(dispatch: unknown, account: Account): Message | undefined {
   const type = text(field(dispatch, 't')) ?? ''
   const data = field(dispatch, 'd')
@@ -163,7 +174,9 @@ export function gatewayMessage(dispatch: unknown, account: Account): Message | u
   return message(name, account, { eventType: type, ...found })
 }
 
-/** Dispatches without anybody's words: the session itself, and the bot's view of guilds it is in. */
+/**
+ * Dispatches without anybody's words: the session itself, and the bot's view of guilds it is in.
+ */
 const plumbing = new Set(['READY', 'RESUMED', 'GUILD_CREATE', 'GUILD_DELETE', 'USER_UPDATE'])
 
 type Found = Omit<Draft, 'eventType'>
@@ -203,7 +216,10 @@ function said(data: unknown, account: Account, of: 'message' | 'edit'): Found | 
   }
 }
 
-/** A webhook's `author` has its id and a free name; the identity is the webhook. A partial update has no author. */
+/**
+ * A webhook's `author` has its id and a free name; the identity is the webhook. A partial update
+ * has no author.
+ */
 function author(data: unknown, account: Account): Sender {
   const webhook = id(field(data, 'webhook_id'))
   if (webhook === undefined) return person(field(data, 'author'), account)

@@ -1,11 +1,14 @@
 /**
- * Entries of allowlists at configuration time: stable ids only. A handle, a display name or an e-mail can be taken over
- * by somebody else, so it is refused with the way to the id.
+ * Entries of allowlists at configuration time: stable ids only. A handle, a display name or an
+ * e-mail can be taken over by somebody else, so it is refused with the way to the id.
  */
 
 /** What ids look like on a channel. */
 export interface IdRule {
-  /** Prefixes that people and other configurations write before an id; longest first where one begins another. */
+  /**
+   * Prefixes that people and other configurations write before an id; longest first where one
+   * begins another.
+   */
   readonly prefixes: readonly string[]
   /** The whole of a stable sender id. */
   readonly sender: RegExp
@@ -20,7 +23,9 @@ export interface IdRule {
 /** An id in the form that messages carry, or what is wrong and what to do. */
 export type Entry = { readonly id: string } | { readonly problem: string }
 
-/** A sender entry of `allowFrom` or `groupAllowFrom`. Call it once, when the configuration is read. */
+/**
+ * A sender entry of `allowFrom` or `groupAllowFrom`. Call it once, when the configuration is read.
+ */
 export function senderEntry(channel: string, rule: IdRule, entry: string): Entry {
   const wrong = common(channel, entry)
   if (wrong !== undefined) return { problem: wrong }

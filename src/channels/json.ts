@@ -1,6 +1,7 @@
 /**
- * What stands between bytes that a stranger may have written and a decision: a strict JSON reader, a strict form reader
- * and readers of single values. Two programs must not be able to read the same bytes differently.
+ * What stands between bytes that a stranger may have written and a decision: a strict JSON reader,
+ * a strict form reader and readers of single values. Two programs must not be able to read the same
+ * bytes differently.
  */
 import { Buffer, isUtf8 } from 'node:buffer'
 
@@ -8,7 +9,10 @@ import { Buffer, isUtf8 } from 'node:buffer'
 export const jsonDepthMax = 32
 /** Fields of one form; Twilio sends about thirty. */
 export const formFieldsMax = 500
-/** Characters of an identifier; Matrix allows 255 (Matrix specification, appendices, user identifiers). */
+/**
+ * Characters of an identifier; Matrix allows 255 (Matrix specification, appendices, user
+ * identifiers).
+ */
 export const idCharsMax = 300
 
 /** A value, or the reason in our own words why there is none. */
@@ -22,9 +26,9 @@ const refuse = (because: string): { readonly ok: false; readonly because: string
 })
 
 /**
- * Reads JSON (RFC 8259) that every parser reads alike: UTF-8 without a byte order mark, no key twice in one object, no
- * `__proto__`, at most 32 levels, finite numbers. An integer beyond 2^53 comes back as a bigint, so no digit is lost.
- * The host has bounded the size before.
+ * Reads JSON (RFC 8259) that every parser reads alike: UTF-8 without a byte order mark, no key
+ * twice in one object, no `__proto__`, at most 32 levels, finite numbers. An integer beyond 2^53
+ * comes back as a bigint, so no digit is lost. The host has bounded the size before.
  */
 export function readJson(bytes: Uint8Array): Read<unknown> {
   if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) {
@@ -46,7 +50,8 @@ export function readJsonText(text: string): Read<unknown> {
   const found: Found = { keys: 0, because: '', wide: false }
   walk(value, jsonDepthMax, found)
   if (found.because !== '') return refuse(found.because)
-  // JSON.parse keeps the last of two equal keys: fewer keys in the value than in the text means that one was lost.
+  // JSON.parse keeps the last of two equal keys: fewer keys in the value than in the text means
+  // that one was lost.
   if (found.keys !== keysIn(text)) return refuse('a key appears twice in one object')
   if (found.wide) value = JSON.parse(text, exactIntegers)
   return { ok: true, value }
@@ -142,7 +147,10 @@ export function withoutPaths(value: unknown, paths: readonly Path[]): unknown {
   return Object.fromEntries(entries.map(([key, of]) => [key, withoutPaths(of, below(key))]))
 }
 
-/** Reads `application/x-www-form-urlencoded` (WHATWG URL §5) strictly: UTF-8, no name twice, no bracket names. */
+/**
+ * Reads `application/x-www-form-urlencoded` (WHATWG URL §5) strictly: UTF-8, no name twice, no
+ * bracket names.
+ */
 export function readForm(bytes: Uint8Array): Read<ReadonlyMap<string, string>> {
   if (!isUtf8(bytes)) return refuse('not UTF-8')
   return readFormText(utf8(bytes))
@@ -211,7 +219,10 @@ export function text(value: unknown): string | undefined {
   return typeof value === 'string' && value !== '' ? value : undefined
 }
 
-/** An identifier: a bounded text without control characters, or an integer with every digit that was sent. */
+/**
+ * An identifier: a bounded text without control characters, or an integer with every digit that was
+ * sent.
+ */
 export function id(value: unknown): string | undefined {
   if (typeof value === 'string') {
     return value !== '' && value.length <= idCharsMax && !/[\u0000-\u001f\u007f]/.test(value)

@@ -1,4 +1,7 @@
-/** The proofs that services give: secrets, HMACs and signed times, compared in constant time over raw bytes. */
+/**
+ * The proofs that services give: secrets, HMACs and signed times, compared in constant time over
+ * raw bytes.
+ */
 import { Buffer } from 'node:buffer'
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
 
@@ -15,8 +18,8 @@ export const proved: Proof = { ok: true }
 export const unproved = (because: string): Proof => ({ ok: false, because })
 
 /**
- * The proof of a request, asked by the host: first what all channels share, then what the service signs. A missing
- * secret is a no, never a yes.
+ * The proof of a request, asked by the host: first what all channels share, then what the service
+ * signs. A missing secret is a no, never a yes.
  */
 export function proven(
   channel: Channel,
@@ -60,7 +63,9 @@ export function headers(request: WebhookRequest, name: string): readonly string[
   return values
 }
 
-/** The value of a header that was sent exactly once; a second one could be read by another program. */
+/**
+ * The value of a header that was sent exactly once; a second one could be read by another program.
+ */
 export function header(request: WebhookRequest, name: string): string | undefined {
   const [value, ...more] = headers(request, name)
   return more.length > 0 || value === '' ? undefined : value
@@ -91,7 +96,10 @@ export function digest(data: string | Uint8Array): string {
   return createHash('sha256').update(data).digest('hex')
 }
 
-/** Compares in a time that tells neither the length nor the position of a difference. Empty equals nothing. */
+/**
+ * Compares in a time that tells neither the length nor the position of a difference. Empty equals
+ * nothing.
+ */
 export function sameSecret(given: string | undefined, expected: string): boolean {
   if (given === undefined || given === '' || expected === '') return false
   const one = createHash('sha256').update(given).digest()
@@ -117,7 +125,9 @@ export function fresh(seconds: string | undefined, now: number, window: number):
   return Math.abs(now - Number(seconds) * 1000) <= window
 }
 
-/** The text as bytes of a key, for secrets in base64 (RFC 4648 §4); undefined when it is not that. */
+/**
+ * The text as bytes of a key, for secrets in base64 (RFC 4648 §4); undefined when it is not that.
+ */
 export function fromBase64(text: string): Buffer | undefined {
   if (!/^[A-Za-z0-9+/]+={0,2}$/.test(text)) return undefined
   const bytes = Buffer.from(text, 'base64')

@@ -1,7 +1,8 @@
 /**
- * Slack: Events API, slash commands and interactivity over HTTP; Socket Mode envelopes hold the same payloads.
- * Facts: https://api.slack.com/docs/verifying-requests-from-slack, https://api.slack.com/apis/events-api,
- * https://api.slack.com/interactivity/slash-commands.
+ * Slack: Events API, slash commands and interactivity over HTTP; Socket Mode envelopes hold the
+ * same payloads.
+ * Facts: https://api.slack.com/docs/verifying-requests-from-slack,
+ * https://api.slack.com/apis/events-api, https://api.slack.com/interactivity/slash-commands.
  */
 import type {
   Account,
@@ -76,8 +77,9 @@ export const slack: Channel = {
 }
 
 /**
- * Slack tests a command's URL with `ssl_check=1`, which need not be signed. Some SDKs run handlers on it (slackapi/bolt-js #2897), so
- * it is answered here and never goes on, whatever else the form holds.
+ * Slack tests a command's URL with `ssl_check=1`, which need not be signed. Some SDKs run handlers
+ * on it (slackapi/bolt-js #2897), so it is answered here and never goes on, whatever else the form
+ * holds.
  */
 function sslCheck(request: WebhookRequest): Reply | undefined {
   if (mediaType(request) !== form) return undefined
@@ -89,7 +91,10 @@ function unreadable(account: Account, because: string): Message {
   return unknown(name, account, `the body is ${because}`, 'unreadable')
 }
 
-/** One payload of Socket Mode: the same facts as over HTTP, in an envelope that the host acknowledges. */
+/**
+ * One payload of Socket Mode: the same facts as over HTTP, in an envelope that the host
+ * acknowledges.
+ */
 export function socketMessage(envelope: unknown, account: Account): Message {
   const payload = field(envelope, 'payload')
   const type = field(envelope, 'type')
@@ -132,7 +137,10 @@ function challenge(payload: unknown, account: Account): Message {
 type Found = Omit<Draft, 'eventType' | 'dedupeKey' | 'index'> & { readonly dedupeKey?: string }
 type Reader = (event: unknown, account: Account, team: string | undefined) => Found | undefined
 
-/** One reader per event type; types that carry nobody's words to the bot are added here, others are dropped. */
+/**
+ * One reader per event type; types that carry nobody's words to the bot are added here, others are
+ * dropped.
+ */
 const events: Readonly<Record<string, Reader>> = {
   message: messageEvent,
   app_mention: (event, account, team) => said(event, account, team, 'event'),
@@ -197,7 +205,10 @@ function said(
   }
 }
 
-/** An edit's author stands inside; without `edited` it is Slack's unfurling of a page that anybody may have written. */
+/**
+ * An edit's author stands inside; without `edited` it is Slack's unfurling of a page that anybody
+ * may have written.
+ */
 function edited(event: unknown, account: Account, team: string | undefined): Found {
   const inner = field(event, 'message')
   const editor = id(dig(inner, 'edited', 'user'))
@@ -247,7 +258,10 @@ function pointed(event: unknown, user: unknown, account: Account, team: string |
   return { class: 'interaction', sender: person(event, user, account, team), room, mentioned: true }
 }
 
-/** The author of a message. Whatever an app posts is the app's, also when it posts in a person's name. */
+/**
+ * The author of a message. Whatever an app posts is the app's, also when it posts in a person's
+ * name.
+ */
 function author(event: unknown, account: Account, team: string | undefined): Sender {
   const user = person(event, field(event, 'user'), account, team)
   const bot = id(field(event, 'bot_id'))
@@ -257,7 +271,10 @@ function author(event: unknown, account: Account, team: string | undefined): Sen
   return { id: bot, aliases: [], kind: account.bot.ids.includes(bot) ? 'self' : 'bot' }
 }
 
-/** A user of another workspace (Slack Connect) is named with it, so that a bare entry never means a foreigner. */
+/**
+ * A user of another workspace (Slack Connect) is named with it, so that a bare entry never means a
+ * foreigner.
+ */
 function person(event: unknown, user: unknown, account: Account, team: string | undefined): Sender {
   const sender = id(user)
   if (sender === undefined) return nobodyKnown
@@ -329,7 +346,10 @@ const interactionTypes = new Set([
   'workflow_step_edit',
 ])
 
-/** A pressed button, a menu, a shortcut or a modal: the sender is `user`; the message around it is the bot's own. */
+/**
+ * A pressed button, a menu, a shortcut or a modal: the sender is `user`; the message around it is
+ * the bot's own.
+ */
 function interactionMessage(payload: unknown, account: Account, key: string): Message {
   const type = text(field(payload, 'type')) ?? ''
   if (!interactionTypes.has(type)) {
@@ -386,7 +406,10 @@ function invite(of: Message, words: string): Outgoing {
   }
 }
 
-/** Slack retries anything but a 2xx within three seconds; menus and modals want their own empty answers. */
+/**
+ * Slack retries anything but a 2xx within three seconds; menus and modals want their own empty
+ * answers.
+ */
 function withheld(of: Message | undefined): Reply {
   const type = of?.replyTo['type']
   if (type === 'block_suggestion') return jsonReply({ options: [] })

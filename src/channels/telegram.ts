@@ -1,6 +1,7 @@
 /**
  * Telegram Bot API: webhook updates and the results of getUpdates, which are the same objects.
- * Facts: https://core.telegram.org/bots/api#setwebhook (secret token), #update, #message, #messageentity.
+ * Facts: https://core.telegram.org/bots/api#setwebhook (secret token), #update, #message,
+ * #messageentity.
  */
 import type {
   Account,
@@ -34,7 +35,10 @@ import { header, proved, sameSecret, unproved } from './proof.ts'
 
 const name = 'telegram'
 
-/** Ids that Telegram puts into `from` when the author is a chat: shared by all chats, so they name nobody. */
+/**
+ * Ids that Telegram puts into `from` when the author is a chat: shared by all chats, so they name
+ * nobody.
+ */
 const sharedIds = new Set(['1087968824', '136817688', '777000'])
 
 export const telegram: Channel = {
@@ -78,7 +82,10 @@ export const telegram: Channel = {
   withheld: (messages) => withheld(messages[0]),
 }
 
-/** What one `Update` says. It has exactly one key beside `update_id`; a key that we do not know is dropped. */
+/**
+ * What one `Update` says. It has exactly one key beside `update_id`; a key that we do not know is
+ * dropped.
+ */
 export function updateMessage(update: unknown, account: Account, index = 0): Message {
   const updateId = id(field(update, 'update_id'))
   const keys = Object.keys(record(update) ?? {}).filter((key) => key !== 'update_id')
@@ -107,7 +114,10 @@ export interface PolledUpdates {
   without(refused: ReadonlySet<number>): string
 }
 
-/** Reads an answer of getUpdates for the polling road; updates without a usable id make it unreadable. */
+/**
+ * Reads an answer of getUpdates for the polling road; updates without a usable id make it
+ * unreadable.
+ */
 export function polledUpdates(bytes: Uint8Array, account: Account): Read<PolledUpdates> {
   const answer = readJson(bytes)
   if (!answer.ok) return answer
@@ -275,7 +285,10 @@ function kindOf(sender: string, user: unknown, account: Account): SenderKind {
   return field(user, 'is_bot') === true ? 'bot' : 'user'
 }
 
-/** `sender_chat` and its like: the author is a chat; in its own room it is an anonymous administrator. */
+/**
+ * `sender_chat` and its like: the author is a chat; in its own room it is an anonymous
+ * administrator.
+ */
 function chatAuthor(chat: unknown, room: string | null): Sender {
   const author = id(field(chat, 'id'))
   if (author === undefined) return nobodyKnown
@@ -327,7 +340,10 @@ function mention(body: unknown, account: Account): MentionedBy | undefined {
   return replied !== undefined && ids.includes(replied) ? 'reply' : undefined
 }
 
-/** The name in `@name` or `/command@name`, lower case; offsets count UTF-16 units, as JavaScript does. */
+/**
+ * The name in `@name` or `/command@name`, lower case; offsets count UTF-16 units, as JavaScript
+ * does.
+ */
 function handleIn(entity: unknown, said: string): string | undefined {
   const offset = field(entity, 'offset')
   const length = field(entity, 'length')

@@ -1,14 +1,15 @@
 /**
- * Who may speak to the agent: one pure function that every road calls (DESIGN §5). The order, the first line that
- * applies decides:
+ * Who may speak to the agent: one pure function that every road calls (DESIGN §5). The order, the
+ * first line that applies decides:
  *
- *  1. the adapter withholds it, unknown shape, service housekeeping, own message → ignore
- *  2. a delivery report without a sender → speak
- *  3. no sender, or a sender that names no person → ignore
- *  4. direct chat: disabled → ignore · on a list → speak · paired, while pairing is on → speak
- *     · a user's first words, while pairing is on → pair · else ignore
- *  5. no room (a modal, an inline query): on a list or paired → speak · else ignore
- *  6. room: disabled → room not served → sender not listed there → not addressed → ignore · else speak
+ * 1. the adapter withholds it, unknown shape, service housekeeping, own message → ignore
+ * 2. a delivery report without a sender → speak
+ * 3. no sender, or a sender that names no person → ignore
+ * 4. direct chat: disabled → ignore · on a list → speak · paired, while pairing is on → speak · a
+ *    user's first words, while pairing is on → pair · else ignore
+ * 5. no room (a modal, an inline query): on a list or paired → speak · else ignore
+ * 6. room: disabled → room not served → sender not listed there → not addressed → ignore · else
+ *    speak
  *
  * Only ids decide, compared exactly. Handles, display names and the text never do.
  */
@@ -81,11 +82,17 @@ export function judgeMessage(message: Message, settings: PolicySettings, known: 
   return judgeRoom(message, settings, known)
 }
 
-/** Classes that never go on, whoever sent them; a probe is answered by the host before it comes here. */
+/**
+ * Classes that never go on, whoever sent them; a probe is answered by the host before it comes
+ * here.
+ */
 const neverHeard: ReadonlySet<MessageClass> = new Set(['unknown', 'system', 'probe'])
 /** Kinds whose id stands for one author. */
 const nameable: ReadonlySet<SenderKind> = new Set(['user', 'bot', 'webhook'])
-/** Classes that must address the agent where mentions are required; a pressed button does so by itself. */
+/**
+ * Classes that must address the agent where mentions are required; a pressed button does so by
+ * itself.
+ */
 const gatedByMention: ReadonlySet<MessageClass> = new Set(['message', 'edit', 'command'])
 
 function judgeDirect(message: Message, settings: PolicySettings, known: Known): Verdict {
@@ -99,7 +106,10 @@ function judgeDirect(message: Message, settings: PolicySettings, known: Known): 
     : ignore('a stranger, and nothing that asks for an answer')
 }
 
-/** A button or query outside of any room is as good as a direct chat for those who may hold one, and nothing for others. */
+/**
+ * A button or query outside of any room is as good as a direct chat for those who may hold one, and
+ * nothing for others.
+ */
 function judgeRoomless(message: Message, settings: PolicySettings, known: Known): Verdict {
   if (message.class !== 'interaction' || message.room.id !== null) return ignore('no known room')
   if (settings.dmPolicy === 'disabled') return ignore('direct chats are disabled')
@@ -120,7 +130,10 @@ function judgeRoom(message: Message, settings: PolicySettings, known: Known): Ve
   return speak(as, 'listed for this group')
 }
 
-/** The settings of the room, of the room that a thread belongs to, and of the topic, the nearest winning. */
+/**
+ * The settings of the room, of the room that a thread belongs to, and of the topic, the nearest
+ * winning.
+ */
 function placeOf(message: Message, settings: PolicySettings): RoomSettings | undefined {
   const { id, parentId, threadId } = message.room
   if (id === null) return undefined
