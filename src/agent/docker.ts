@@ -121,6 +121,7 @@ export class DockerDriver implements SandboxDriver {
   }
 
   async check(spec: CellSpec): Promise<void> {
+    makePodDir(this.#dir(spec), this.#owner(spec), this.#settings.self)
     await this.#plan(spec)
   }
 
@@ -440,11 +441,15 @@ async function endOf(engine: Engine, agent: string, code: number): Promise<CellE
   const oom = fieldOf(state, 'OOMKilled') === true
   const failed = textOf(fieldOf(state, 'Error'))
   if (failed !== '') return { because: `exit ${code}: ${failed.slice(0, 200)}`, exitCode: code }
+  if (code === 126 || code === 127) {
+    const because = `exit ${code}: the program of agent.command, or of the image, cannot be run in the cell`
+    return { because, exitCode: code }
+  }
   if (oom && code === 137) return { because: 'oom', exitCode: code }
   if (code === 137) return { because: 'killed (exit 137)', exitCode: code }
   return { because: oom ? `exit ${code} after lack of memory` : `exit ${code}`, exitCode: code }
 }
 
 function lost(thrown: unknown): CellEnd {
-  return { because: `engine lost (${codeOf(thrown) || messageOf(thrown)})` }
+  return { because: `engine lost (${codeOf(thrown) || messageOf(thrown)})`, lost: true }
 }

@@ -72,7 +72,7 @@ export class Engine {
     const theirs = headers['api-version']
     if (status !== 200 || typeof theirs !== 'string' || !/^\d+\.\d+$/.test(theirs)) {
       throw new EngineFailure(
-        'ENGINE_ABSENT',
+        'ENGINE_STRANGE',
         `${this.socketPath} answers, but not as a container engine: point the engine socket at Docker or Podman.`,
         status,
       )

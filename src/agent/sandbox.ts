@@ -52,6 +52,8 @@ export interface CellEnd {
   /** `oom`, `exit 1`, `signal SIGKILL`, `engine lost` … */
   readonly because: string
   readonly exitCode?: number
+  /** We lost sight of it; it may still run, and is then taken over again. */
+  readonly lost?: true
 }
 
 /** A running cell. */

@@ -51,6 +51,7 @@ export class Supervisor implements Agent {
   readonly #deps: SupervisorDeps
   readonly #room: WaitingRoom
   readonly #stopping = new AbortController()
+  #hurry = new AbortController()
   #state: AgentState = 'stopped'
   #because: string | undefined
   #since: number | undefined
@@ -101,7 +102,11 @@ export class Supervisor implements Agent {
 
   async restart(): Promise<void> {
     const cell = this.#cell
-    if (cell === undefined) return
+    if (cell === undefined) {
+      // Between two runs: the next one need not wait any longer.
+      this.#hurry.abort()
+      return
+    }
     this.#wanted = true
     this.#become('starting', 'restart was asked for')
     await cell.stop()
@@ -116,7 +121,7 @@ export class Supervisor implements Agent {
     this.#stopping.abort()
     this.#become('stopped', undefined)
     this.#room.release('down')
-    await this.#cell?.stop()
+    await this.#end(this.#cell)
     await this.#loop
     await this.#deps.driver.close()
   }
@@ -149,7 +154,7 @@ export class Supervisor implements Agent {
       this.#cell = cell
       this.#starts += 1
       // Asked to stop while the engine worked: nobody else knows this cell yet.
-      if (this.#stopping.signal.aborted) await cell.stop()
+      if (this.#stopping.signal.aborted) await this.#end(cell)
       const how = cell.adopted ? 're-adopted' : 'started'
       audit.append({
         event: 'agent.started',
@@ -208,14 +213,20 @@ export class Supervisor implements Agent {
     this.#since = undefined
     if (!this.#stopping.signal.aborted) this.#become('starting', because)
     this.#deps.audit.append({ event: 'agent.ended', because })
-    try {
-      this.#lastWords = await cell.logs(lastLines)
-      await cell.stop()
-    } catch (thrown) {
-      // An engine that is away cannot remove anything; the next start does.
-      this.#because = `${because}; ${messageOf(thrown)}`
+    if (end.lost !== true) {
+      this.#lastWords = await cell.logs(lastLines).catch(() => [])
+      await this.#end(cell)
     }
     this.#cell = undefined
+  }
+
+  /** Removes a cell. What an engine that is away cannot remove, the next start does. */
+  async #end(cell: Cell | undefined): Promise<void> {
+    try {
+      await cell?.stop()
+    } catch (thrown) {
+      this.#deps.audit.append({ event: 'sandbox.left', because: messageOf(thrown).slice(0, 300) })
+    }
   }
 
   async #backOff(): Promise<void> {
@@ -235,13 +246,14 @@ export class Supervisor implements Agent {
     this.#because = because
   }
 
-  /** A pause that ends early, without a failure, when the supervisor stops. */
+  /** A pause that ends early, without a failure, when the supervisor stops or is hurried. */
   async #quietPause(ms: number): Promise<void> {
-    const { signal } = this.#stopping
+    const signal = AbortSignal.any([this.#stopping.signal, this.#hurry.signal])
     try {
       await this.#deps.pause(ms, signal)
     } catch (thrown) {
       if (!signal.aborted) throw thrown
     }
+    if (this.#hurry.signal.aborted) this.#hurry = new AbortController()
   }
 }
