@@ -171,7 +171,7 @@ class Pipe implements Ticking {
   readonly #attempt: Attempt
   readonly #clientBase: number
   readonly #agentBase: number
-  #moved = -1
+  #moved: number
   #movedAt: number
   #closedAt: number | undefined
   #because: string | undefined
@@ -182,6 +182,7 @@ class Pipe implements Ticking {
     this.#attempt = attempt
     this.#clientBase = client.bytesWritten
     this.#agentBase = agent.bytesWritten
+    this.#moved = progress(client) + progress(agent)
     this.#movedAt = attempt.settings.now()
     for (const socket of [client, agent]) {
       socket.on('end', () => this.#closing())

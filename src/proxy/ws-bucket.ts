@@ -14,7 +14,7 @@ export class Bucket {
   take(now: number): boolean {
     const refill = (Math.max(0, now - this.#at) * this.#perMinute) / 60_000
     this.#left = Math.min(this.#perMinute, this.#left + refill)
-    this.#at = now
+    this.#at = Math.max(this.#at, now)
     if (this.#left < 1) return false
     this.#left -= 1
     return true

@@ -30,7 +30,7 @@ const stalledMs = seconds(5)
 /** An ending takes no longer than this, however slowly bytes move. */
 const endingMs = minutes(1)
 /** A client whose right ended is cut at the next beat, so that it is gone within a second. */
-const revokedMs = 400
+const revokedMs = 300
 
 const text = { binary: false } as const
 const binary = { binary: true } as const

@@ -100,6 +100,8 @@ export interface HandshakeOptions {
   key?: string
   /** Bytes sent in the same write as the handshake. */
   behind?: Buffer
+  /** Keeps its half of the connection open when the other side ends. */
+  stubborn?: boolean
 }
 
 export interface HttpAnswer {
@@ -123,7 +125,11 @@ export class RawClient {
 
   constructor(port: number, options: HandshakeOptions = {}) {
     this.key = options.key ?? randomBytes(16).toString('base64')
-    this.socket = connect(port, '127.0.0.1')
+    this.socket = connect({
+      host: '127.0.0.1',
+      port,
+      allowHalfOpen: options.stubborn === true,
+    })
     this.socket.setNoDelay(true)
     this.socket.on('data', (chunk) => {
       this.#bytes = Buffer.concat([this.#bytes, chunk])
