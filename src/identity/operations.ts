@@ -1,5 +1,4 @@
 /** What the command line and the admin socket can do with tokens; one function for both. */
-import type { AuditSink } from '../audit/record.ts'
 import { Failure } from '../errors.ts'
 import type { Scope } from '../gates/gate.ts'
 import { days, minutes } from '../limits.ts'
@@ -7,13 +6,22 @@ import { parseNetwork } from './address.ts'
 import { scopes, type TokenView } from './token-record.ts'
 import type { TokenBook } from './tokens.ts'
 
+/** The part of the audit log that the operations need. */
+export interface TokenAudit {
+  append(entry: {
+    readonly event: string
+    readonly identity: string
+    readonly because: string
+  }): void
+}
+
 /** What the operations work on. */
 export interface TokenContext {
   readonly tokens: TokenBook
   /** Wall clock, ms since the epoch. */
   readonly now: () => number
   /** Hears of new tokens; that one ended is told by the book itself. */
-  readonly audit?: AuditSink
+  readonly audit?: TokenAudit
 }
 
 /** The answer of `token.new`: the only place where the text of a token ever stands. */
