@@ -44,7 +44,7 @@ test('bind "container" is the address of the container, and refused outside of o
 test('denyByDefault false with an empty allowlist is refused', () => {
   const policies = (denyByDefault: boolean) => nested('gateway.dmPolicies', { denyByDefault })
   assert.deepEqual(codesOf(policies(false)), ['gateway.dmPolicies.denyByDefault ALLOWLIST_EMPTY'])
-  assert.ok(load(policies(true)))
+  assert.doesNotThrow(() => load(policies(true)))
 })
 
 test('a policy "open" and an entry "*" quote the migration to pairing', () => {
@@ -93,7 +93,7 @@ test('a key that would have no effect is refused, never ignored', () => {
     workspace: '/srv/bot',
   })) {
     assert.deepEqual(codesOf({ agent: { upstream, [key]: value } }), [`agent.${key} EXCLUSIVE`])
-    assert.ok(load({ agent: { image: 'bot:1', [key]: value } }), key)
+    assert.doesNotThrow(() => load({ agent: { image: 'bot:1', [key]: value } }), key)
   }
 })
 
@@ -165,7 +165,11 @@ test('the sandbox is only ever tightened', () => {
     ['capDrop', ['NET_RAW']],
   ]
   for (const [name, value] of looser) {
-    assert.deepEqual(codesOf(nested(key(name), value)), [`${key(name)} LOOSER`], `${name} ${value}`)
+    assert.deepEqual(
+      codesOf(nested(key(name), value)),
+      [`${key(name)} LOOSER`],
+      `${name} ${JSON.stringify(value)}`,
+    )
   }
 })
 

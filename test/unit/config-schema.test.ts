@@ -59,7 +59,7 @@ test('values whose capability comes later are refused, and their neighbours load
     ['agents.defaults.sandbox.driver', 'docker'],
     ['egress.mode', 'deny'],
   ]
-  for (const [path, value] of accepted) assert.ok(load(nested(path, value)), path)
+  for (const [path, value] of accepted) assert.doesNotThrow(() => load(nested(path, value)), path)
 })
 
 test('a capability becomes available by removing one field of its row', () => {
