@@ -117,12 +117,16 @@ async function filesSince(dir: string, since: number | undefined): Promise<Audit
   // A clock that was set back makes times overlap; one more file covers that.
   let skipped = 0
   for (const [index, file] of files.entries()) {
-    const first = await readLines(file.path).next()
-    const record = first.done === true ? undefined : parseRecord(first.value.line)
+    const record = await firstRecord(file)
     if (record === undefined || Date.parse(record.time) >= since) break
     skipped = Math.max(0, index - 1)
   }
   return files.slice(skipped)
+}
+
+async function firstRecord(file: AuditFile): Promise<AuditRecord | undefined> {
+  for await (const { line } of readLines(file.path)) return parseRecord(line)
+  return undefined
 }
 
 /** How a log is followed. */

@@ -61,12 +61,14 @@ export async function verifyAudit(dir: string, options: VerifyOptions = {}): Pro
   const newestSigned = newestCheckpoint(dir)?.seq ?? 0
   const files = listFiles(dir)
   const key = readKey(options.keyFile ?? defaultKeyFile(dir))
-  const walk = new Walk(new SignedLines(dir, key, newestSigned), options.from ?? 0)
+  const signed = new SignedLines(dir, key, newestSigned)
+  const walk = new Walk(signed, options.from ?? 0)
   for (const [index, file] of files.entries()) {
     await walk.file(file, index === files.length - 1)
     if (walk.broken !== undefined) break
   }
   await walk.end()
+  await signed.close()
   return walk.verdict(files.length)
 }
 
@@ -218,6 +220,11 @@ class SignedLines {
       unsigned: Math.max(0, lastSeq - this.#newest),
       keyMissing: this.#key === undefined && this.#good > 0,
     }
+  }
+
+  /** Lets go of the file of the checkpoints. */
+  async close(): Promise<void> {
+    await this.#lines.return(undefined)
   }
 
   async #peek(): Promise<SignedLine | string | undefined> {

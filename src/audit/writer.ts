@@ -37,6 +37,8 @@ export class ChainWriter {
   #head: Head
   /** The next record does not fit the present file. */
   #full: boolean
+  /** Nothing but what a rotation writes is in the present file: it takes one record of any size. */
+  #fresh: boolean
   /** What the newest `audit.rotated` says; older files may go once it is on the disk. */
   #firstKept = 0
   #firstKeptSynced = 0
@@ -64,6 +66,7 @@ export class ChainWriter {
     this.#keepFiles = options.keepFiles
     this.#config = options.configHash
     this.#full = from.size >= options.rotateBytes
+    this.#fresh = from.size === 0
   }
 
   /** The newest record that is in the kernel. */
@@ -90,7 +93,8 @@ export class ChainWriter {
       try {
         const linked = link(head, time, item.entry, config)
         const length = this.#buffer.write(linked.line, used)
-        if (used > 0 && this.#size + used + length > this.#rotateBytes) {
+        const isFirst = used === 0 && this.#fresh
+        if (!isFirst && this.#size + used + length > this.#rotateBytes) {
           this.#commit(used, head)
           this.#full = true
           return next
@@ -117,6 +121,7 @@ export class ChainWriter {
     }
     this.#size += length
     this.#head = head
+    this.#fresh = false
   }
 
   #put(fd: number, length: number): void {
@@ -164,6 +169,7 @@ export class ChainWriter {
     this.#folderChanged = true
     this.#distrust = undefined
     this.#full = false
+    this.#fresh = true
     this.#firstKept = first
   }
 
@@ -172,10 +178,17 @@ export class ChainWriter {
    * error, after which everything is tried again.
    */
   sync(done: (error: Error | null) => void): void {
+    let folder: number | undefined
+    try {
+      if (this.#folderChanged) folder = openFolder(this.#dir)
+    } catch (thrown) {
+      const error = thrown instanceof Error ? thrown : new Error(String(thrown))
+      setImmediate(() => done(error))
+      return
+    }
+    this.#folderChanged = false
     const full = this.#retired
     this.#retired = []
-    const folder = this.#folderChanged ? openFolder(this.#dir) : undefined
-    this.#folderChanged = false
     const firstKept = this.#firstKept
     const targets = [...full, ...(folder === undefined ? [] : [folder]), this.#fd]
     const step = (index: number): void => {
