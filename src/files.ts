@@ -90,7 +90,7 @@ function failureOf(path: string, thrown: unknown): FileFailure {
       return new FileFailure(
         'FILE_LINK',
         `${path} is a symbolic link`,
-        `Replace it with the file itself: cp --remove-destination "$(readlink -f ${quoted(path)})" ${quoted(path)}`,
+        `Run: cp --remove-destination "$(readlink -f ${quoted(path)})" ${quoted(path)}`,
       )
     case 'ENOTDIR':
       return new FileFailure(
