@@ -3,6 +3,7 @@
  * descriptor so that nothing can be swapped between check and use, and written atomically.
  */
 import {
+  accessSync,
   closeSync,
   constants,
   fchmodSync,
@@ -132,14 +133,13 @@ function withOpen<T>(path: string, shown: string, flags: number, use: (fd: numbe
   }
 }
 
-/** Puts the mode of an opened file right; false when the file system is read-only. */
-function mendMode(fd: number, path: string, mode: number): boolean {
+/** Says whether an opened file lies on a read-only file system. */
+function isReadOnly(fd: number): boolean {
   try {
-    fchmodSync(fd, mode)
-    return true
+    accessSync(`/proc/self/fd/${fd}`, constants.W_OK)
+    return false
   } catch (error) {
-    if (codeOf(error) === 'EROFS') return false
-    throw failureOf(path, error)
+    return codeOf(error) === 'EROFS'
   }
 }
 
@@ -151,15 +151,22 @@ function checkMode(
   mend: boolean,
 ): readonly string[] {
   if ((stats.mode & 0o077) === 0) return []
-  const remedy = `Run: chmod ${wanted.toString(8)} ${quoted(path)}`
-  const what = `${path} has mode ${octal(stats)}, so other users can reach it`
-  if (!mend) throw new FileFailure('FILE_MODE', what, remedy)
-  if (mendMode(fd, path, wanted)) {
-    return [`${path} had mode ${octal(stats)} and now has ${wanted.toString(8)}`]
-  }
   // A read-only mount stays as it is; readable to others is all that can be tolerated there.
-  if ((stats.mode & 0o022) !== 0) throw new FileFailure('FILE_MODE', what, remedy)
-  return [`${path} has mode ${octal(stats)} on a read-only file system and stays as it is`]
+  if ((stats.mode & 0o022) === 0 && isReadOnly(fd)) {
+    return [`${path} has mode ${octal(stats)} on a read-only file system and stays as it is`]
+  }
+  const refusal = new FileFailure(
+    'FILE_MODE',
+    `${path} has mode ${octal(stats)}, so other users can reach it`,
+    `Run: chmod ${wanted.toString(8)} ${quoted(path)}`,
+  )
+  if (!mend) throw refusal
+  try {
+    fchmodSync(fd, wanted)
+  } catch (error) {
+    throw codeOf(error) === 'EROFS' ? refusal : failureOf(path, error)
+  }
+  return [`${path} had mode ${octal(stats)} and now has ${wanted.toString(8)}`]
 }
 
 function checkOwner(path: string, stats: Stats, uid: number): void {

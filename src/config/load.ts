@@ -74,7 +74,7 @@ function mendedNotices(mended: readonly string[]): readonly Notice[] {
     code: 'FILE_MENDED',
     path: '',
     message,
-    remedy: 'Keep it private: other users may have read it, so rotate the secrets in it',
+    remedy: 'Keep it private: other users may have read it, so rotate the secrets in it.',
   }))
 }
 

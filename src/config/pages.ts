@@ -33,6 +33,17 @@ function remarks(row: Row<unknown>): string {
   return [row.doc, ...parts].join(' ')
 }
 
+/** Type and bounds; words whose capability comes later stand apart. */
+function valueOf({ reader, since }: Row<unknown>): string {
+  const words = reader.schema['enum']
+  if (!Array.isArray(words) || since?.needs === undefined) return reader.about
+  const { needs } = since
+  const spell = (some: readonly unknown[]): string =>
+    some.map((word) => `"${String(word)}"`).join(', ')
+  const now = words.filter((word) => !needs(word))
+  return `${spell(now)} (later: ${spell(words.filter((word) => needs(word)))})`
+}
+
 function keys(): string {
   const available = [...rowsByPath].filter(([, row]) => isAvailable(row))
   const groups = Object.groupBy(available, ([path]) => path.split('.')[0] ?? '')
@@ -40,7 +51,7 @@ function keys(): string {
     .map(([group, rows = []]) => {
       const body = rows.map(([path, row]) => [
         `\`${path}\``,
-        row.reader.about,
+        valueOf(row),
         defaultOf(row),
         remarks(row),
       ])

@@ -46,12 +46,20 @@ const whenNotEmpty = (later: { readonly what: string }): Later<readonly unknown[
   needs: (value) => value.length > 0,
 })
 
-const counted = (limit: Limit, doc: string): Row<number> =>
-  key(count(limit), limit.default, `${doc} ${limit.why}`)
-const sized = (limit: Limit, doc: string, more: { readonly restart?: boolean } = {}): Row<number> =>
-  key(size(limit), limit.default, `${doc} ${limit.why}`, more)
-const timed = (limit: Limit, doc: string): Row<number> =>
-  key(duration(limit), limit.default, `${doc} ${limit.why}`)
+/** The reason of a limit is its doc sentence; `doc` comes first where the reason alone does not say what it is. */
+const counted = (limit: Limit, doc?: string): Row<number> =>
+  key(count(limit), limit.default, sentence(limit, doc))
+const sized = (
+  limit: Limit,
+  doc?: string,
+  more: { readonly restart?: boolean } = {},
+): Row<number> => key(size(limit), limit.default, sentence(limit, doc), more)
+const timed = (limit: Limit, doc?: string): Row<number> =>
+  key(duration(limit), limit.default, sentence(limit, doc))
+
+function sentence({ why }: Limit, doc?: string): string {
+  return doc === undefined ? why : `${doc} ${why}`
+}
 
 /** Every key of the configuration, by path. */
 export const settings = {
@@ -207,8 +215,8 @@ export const settings = {
     'batch',
     'When records reach the disk: every 50 ms, or before each request goes on.',
   ),
-  'security.audit.rotate': sized(limits.auditFileBytes, 'Size of one audit file.'),
-  'security.audit.keep': counted(limits.auditKeepFiles, 'Rotated audit files that are kept.'),
+  'security.audit.rotate': sized(limits.auditFileBytes),
+  'security.audit.keep': counted(limits.auditKeepFiles),
   'security.maxRequestSize': sized(limits.requestBytes, 'The largest request body.'),
   'security.rateLimiting.enabled': key(
     flag,
@@ -223,18 +231,9 @@ export const settings = {
     limits.requestsPerMinutePerAddress,
     'Requests a minute of one address.',
   ),
-  'security.rateLimiting.authFailures.attempts': counted(
-    limits.authAttempts,
-    'Wrong credentials before a lockout.',
-  ),
-  'security.rateLimiting.authFailures.window': timed(
-    limits.authWindowMs,
-    'How long a wrong credential counts.',
-  ),
-  'security.rateLimiting.authFailures.lockout': timed(
-    limits.authLockoutMs,
-    'How long the first lockout lasts.',
-  ),
+  'security.rateLimiting.authFailures.attempts': counted(limits.authAttempts),
+  'security.rateLimiting.authFailures.window': timed(limits.authWindowMs),
+  'security.rateLimiting.authFailures.lockout': timed(limits.authLockoutMs),
   'security.paths.allow': key(
     list(urlPath),
     ['/'],
