@@ -43,7 +43,7 @@ function leaf(row: Row<unknown>): JsonSchema {
     return { description: `${row.doc} Not available in this version.`, not: {} }
   }
   const fallback = row.default === undefined ? {} : { default: row.reader.write(row.default) }
-  return { description: row.doc, ...fallback, ...open(available(row), row.secret === true) }
+  return { description: row.doc, ...fallback, ...open(available(row), row.secret ?? false) }
 }
 
 function schemaOf(node: Node): JsonSchema {

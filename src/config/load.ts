@@ -185,7 +185,7 @@ function canonical(value: unknown): string {
 /** The hash of an effective configuration: what is the same to enforce has the same hash, wherever it came from. */
 export function hashOf(config: Config): string {
   const shown = mapLeaves(tree, config, (row, value) =>
-    row.secret === true ? replaceSecret(value, (secret) => hash('sha256', secret)) : value,
+    row.secret ? replaceSecret(value, (secret) => hash('sha256', secret)) : value,
   )
   return hash('sha256', canonical(shown))
 }

@@ -23,7 +23,7 @@ function defaultOf(row: Row<unknown>): string {
 
 function remarks(row: Row<unknown>): string {
   const parts = [
-    ...(row.secret === true ? ['Secret.'] : []),
+    ...(row.secret ? ['Secret.'] : []),
     ...(row.restart === true ? ['A change needs a restart.'] : []),
     ...(row.env === undefined ? [] : [`Also from ${row.env.join(', ')}.`]),
     ...(isAvailable(row) && row.since !== undefined

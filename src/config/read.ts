@@ -234,7 +234,7 @@ function readLeaf(
     reading.problems.push(notAvailable(path, since.what))
     return undefined
   }
-  const resolved = resolveAll(raw, path, row.secret === true, reading)
+  const resolved = resolveAll(raw, path, row.secret ?? false, reading)
   if (resolved === undefined) return undefined
   const result = row.reader.read(resolved.value)
   if (!result.ok) {

@@ -144,6 +144,6 @@ export function spellConfig(config: Config): Record<string, unknown> {
     if (value === undefined || !isAvailable(row)) return undefined
     if (!launches && launchKeys.includes(path)) return undefined
     const spelled = row.reader.write(value)
-    return row.secret === true ? replaceSecret(spelled, () => '***') : spelled
+    return row.secret ? replaceSecret(spelled, () => '***') : spelled
   })
 }
