@@ -55,7 +55,9 @@ export async function verifyCheckpoint(
   }
 }
 
-/** What a compact JWS claims, without a look at its signature; undefined when it is no checkpoint. */
+/**
+ * What a compact JWS claims, without a look at its signature; undefined when it is no checkpoint.
+ */
 export function readCheckpoint(jws: string): Checkpoint | undefined {
   try {
     const value: unknown = JSON.parse(Buffer.from(jws.split('.')[1] ?? '', 'base64url').toString())
@@ -86,8 +88,9 @@ export interface JwtRules {
 }
 
 /**
- * The claims of an RS256 token (RFC 7519) that one of these keys signed, or undefined. Keys and addresses inside the
- * token are never used (RFC 8725 §3.5), other algorithms never accepted (§3.1); `exp` and `kid` are required.
+ * The claims of an RS256 token (RFC 7519) that one of these keys signed, or undefined. Keys and
+ * addresses inside the token are never used (RFC 8725 §3.5), other algorithms never accepted
+ * (§3.1); `exp` and `kid` are required.
  */
 export async function verifyServiceJwt(
   token: string,

@@ -27,20 +27,28 @@ export interface Break {
 /** A value that the audit log may hold. */
 export type Value = string | number | undefined
 
-/** `,"hash":"<64 hex>"}`: the end of every line. Without it, closed by `}`, a line is what was hashed. */
+/**
+ * `,"hash":"<64 hex>"}`: the end of every line. Without it, closed by `}`, a line is what was
+ * hashed.
+ */
 const hashEnd = /^,"hash":"([0-9a-f]{64})"\}$/
 const hashEndBytes = 75
+const closingBrace = Buffer.of(0x7d)
 const valueChars = limits.auditValueChars.default
 /** Printable ASCII without `"` and `\`: its JSON is itself between quotes. */
 const plain = /^[\x20\x21\x23-\x5b\x5d-\x7e]*$/
 /**
- * What JSON leaves as it is although terminals and viewers act on it: DEL, C1 controls (U+009B starts an escape
- * sequence), line separators, invisible and bidirectional controls (CWE-117, CVE-2021-42574).
+ * What JSON leaves as it is although terminals and viewers act on it: DEL, C1 controls (U+009B
+ * starts an escape sequence), line separators, invisible and bidirectional controls (CWE-117,
+ * CVE-2021-42574).
  */
 const unruly = /[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g
 const hex64 = /^[0-9a-f]{64}$/
 
-/** A string as it may stand in a record: at most 256 UTF-16 units, well formed, nothing that a viewer acts on. */
+/**
+ * A string as it may stand in a record: at most 256 UTF-16 units, well formed, nothing that a
+ * viewer acts on.
+ */
 export function recordable(value: string): string {
   const cut = value.length > valueChars ? `${value.slice(0, valueChars - 1)}…` : value
   return cut.toWellFormed().replace(unruly, '\ufffd')
@@ -58,16 +66,16 @@ export function canonical(record: Readonly<Record<string, Value>>): string {
     if (typeof value === 'string' && !value.isWellFormed()) {
       throw new TypeError(`audit field "${key}" has a lone surrogate`)
     }
-    members.push(
-      `${JSON.stringify(key)}:${typeof value === 'string' ? JSON.stringify(value) : integer(value)}`,
-    )
+    const spelled = typeof value === 'string' ? JSON.stringify(value) : integer(value)
+    members.push(`${JSON.stringify(key)}:${spelled}`)
   }
   return `{${members.join(',')}}`
 }
 
 /**
- * The line that follows `head`: `hash = SHA-256(prev ‖ canonical record)`, both as UTF-8 text, `prev` as 64 hex
- * digits. `config` stands in for an entry that names none. Throws TypeError when a number is not a safe integer.
+ * The line that follows `head`: `hash = SHA-256(prev ‖ canonical record)`, both as UTF-8 text,
+ * `prev` as 64 hex digits. `config` stands in for an entry that names none. Throws TypeError when a
+ * number is not a safe integer.
  */
 export function link(head: Head, time: string, entry: AuditEntry, config?: string): Link {
   const seq = head.seq + 1
@@ -121,9 +129,9 @@ function integer(value: number): string {
 }
 
 /**
- * Reads one line, without its line end, as the successor of `previous`. Without `previous` the line may stand
- * anywhere in a chain, and only its own hash is checked. Hashes bytes, never decoded text: two byte sequences
- * that are both invalid UTF-8 decode to the same text.
+ * Reads one line, without its line end, as the successor of `previous`. Without `previous` the line
+ * may stand anywhere in a chain, and only its own hash is checked. Hashes bytes, never decoded
+ * text: two byte sequences that are both invalid UTF-8 decode to the same text.
  */
 export function follow(
   previous: Head | undefined,
@@ -143,7 +151,7 @@ export function follow(
   const hashed = Buffer.concat([
     Buffer.from(record.prev, 'latin1'),
     bytes.subarray(0, bytes.length - hashEndBytes),
-    Buffer.from('}'),
+    closingBrace,
   ])
   if (digest('sha256', hashed, 'hex') !== record.hash) {
     return { seq, because: 'the hash does not fit the record' }
@@ -151,7 +159,10 @@ export function follow(
   return { record, head: { seq, hash: record.hash } }
 }
 
-/** The first line that breaks the chain, with its index; undefined when all of them follow `start` in turn. */
+/**
+ * The first line that breaks the chain, with its index; undefined when all of them follow `start`
+ * in turn.
+ */
 export function firstBreak(
   lines: Iterable<Uint8Array>,
   start: Head | undefined,

@@ -1,4 +1,7 @@
-/** Signed heads of the chain, in `checkpoints.jsonl`: without them the newest records could be cut off unseen. */
+/**
+ * Signed heads of the chain, in `checkpoints.jsonl`: without them the newest records could be cut
+ * off unseen.
+ */
 import fs from 'node:fs'
 import { dirname, join } from 'node:path'
 import {
@@ -54,8 +57,8 @@ export function newestCheckpoint(dir: string): Checkpoint | undefined {
 }
 
 /**
- * The key in a key file; undefined when there is no such file. With `mend` its mode is put right instead of refused.
- * Throws Failure when it is not a key, or not ours.
+ * The key in a key file; undefined when there is no such file. With `mend` its mode is put right
+ * instead of refused. Throws Failure when it is not a key, or not ours.
  */
 export function readKey(path: string, mend = false): SigningKey | undefined {
   let text: string
@@ -82,7 +85,10 @@ async function readOrMakeKey(path: string): Promise<SigningKey> {
   return key
 }
 
-/** Writes the checkpoints of one log, one change after the other. The caller holds the lock of the folder. */
+/**
+ * Writes the checkpoints of one log, one change after the other. The caller holds the lock of the
+ * folder.
+ */
 export class CheckpointWriter {
   readonly #path: string
   readonly #keyFile: string
@@ -101,7 +107,9 @@ export class CheckpointWriter {
     return this.#newest
   }
 
-  /** Signs and appends; resolves with the JWS once it is on the disk. Rejects with what went wrong. */
+  /**
+   * Signs and appends; resolves with the JWS once it is on the disk. Rejects with what went wrong.
+   */
   async add(checkpoint: Checkpoint): Promise<string> {
     return this.#inTurn(async () => {
       this.#key ??= await readOrMakeKey(this.#keyFile)

@@ -42,7 +42,9 @@ export interface AuditFile {
   readonly first: number
 }
 
-/** The file whose first record is `first`; 16 digits hold every safe integer, so names sort by seq. */
+/**
+ * The file whose first record is `first`; 16 digits hold every safe integer, so names sort by seq.
+ */
 export function auditFile(dir: string, first: number): AuditFile {
   const name = `audit-${String(first).padStart(16, '0')}.jsonl`
   return { name, path: join(dir, name), first }
@@ -90,7 +92,8 @@ export function checkFile(fd: number, path: string): void {
 export function unwritable(path: string, thrown: unknown): Failure {
   return new Failure(
     'AUDIT_UNWRITABLE',
-    `the audit log ${path} cannot be written (${reasonOf(thrown)}): free space on its disk or mend its mode`,
+    `the audit log ${path} cannot be written (${reasonOf(thrown)}): ` +
+      'free space on its disk or mend its mode',
     { cause: thrown },
   )
 }
@@ -117,7 +120,10 @@ export interface BackwardLine {
   readonly ended: boolean
 }
 
-/** The lines of the first `size` bytes of a file, last one first, in memory of one line and one block. */
+/**
+ * The lines of the first `size` bytes of a file, last one first, in memory of one line and one
+ * block.
+ */
 export function* linesBackward(fd: number, size: number): Generator<BackwardLine> {
   const block = KiB(64)
   let pieces: Buffer[] = []

@@ -8,10 +8,10 @@ import { Failure, codeOf, messageOf } from '../errors.ts'
 const lockByte = 0x4000_0000
 
 /**
- * Takes the lock of the folder and returns the function that gives it back. Node has no flock; an empty SQLite
- * file held in an exclusive transaction is a POSIX lock that the kernel drops when the process ends however it
- * ends, that counts across containers which share the folder, and that needs no disk space.
- * Throws Failure, naming the process that holds the lock.
+ * Takes the lock of the folder and returns the function that gives it back. Node has no flock; an
+ * empty SQLite file held in an exclusive transaction is a POSIX lock that the kernel drops when the
+ * process ends however it ends, that counts across containers which share the folder, and that
+ * needs no disk space. Throws Failure, naming the process that holds the lock.
  */
 export function lockFolder(dir: string): () => void {
   const path = join(dir, 'audit.lock')
@@ -33,14 +33,18 @@ export function lockFolder(dir: string): () => void {
     }
     throw new Failure(
       'AUDIT_IN_USE',
-      `the audit log in ${dir} is in use by ${holder(path)}: stop it, or set another HARDSHELL_HOME`,
+      `the audit log in ${dir} is in use by ${holder(path)}: ` +
+        'stop it, or set another HARDSHELL_HOME',
       { cause: thrown },
     )
   }
   return () => database.close()
 }
 
-/** Makes the file with our mode. An existing one is never opened: closing it would drop this process's locks. */
+/**
+ * Makes the file with our mode. An existing one is never opened: closing it would drop this
+ * process's locks.
+ */
 function prepare(path: string): void {
   try {
     fs.closeSync(fs.openSync(path, 'wx', 0o600))

@@ -1,6 +1,6 @@
 /**
- * The audit log: decisions become records of a hash chain before they take effect. The write path is explained in
- * docs/decisions/0003-audit-write-path.md.
+ * The audit log: decisions become records of a hash chain before they take effect. The write path
+ * is explained in docs/decisions/0003-audit-write-path.md.
  */
 import type { Checkpoint } from '../crypto.ts'
 import { Failure } from '../errors.ts'
@@ -48,7 +48,10 @@ export interface AuditOptions {
 export interface AuditLog extends AuditSink {
   /** Resolves once everything appended so far is on the disk; rejects when that fails. */
   flush(): Promise<void>
-  /** Writes, syncs and signs what there is, and gives the folder back. Rejects when records were lost. */
+  /**
+   * Writes, syncs and signs what there is, and gives the folder back. Rejects when records were
+   * lost.
+   */
   close(): Promise<void>
   /** The newest record that is in the kernel. */
   head(): Head

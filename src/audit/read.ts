@@ -44,7 +44,8 @@ export async function* readLines(path: string, start = 0): AsyncGenerator<ReadLi
         yield { line: rest.length === 0 ? piece : Buffer.concat([rest, piece]), ended: true, next }
         rest = Buffer.alloc(0)
       }
-      // What was cut off an overlong line is missing from `next` too, but nobody goes on behind one.
+      // What was cut off an overlong line is missing from `next` too, but nobody goes on behind
+      // one.
       const held = Buffer.concat([rest, block.subarray(from, bytesRead)])
       rest = held.length > lineBytesMost ? held.subarray(0, lineBytesMost) : held
     }
@@ -54,7 +55,9 @@ export async function* readLines(path: string, start = 0): AsyncGenerator<ReadLi
   }
 }
 
-/** The newest `count` records, oldest first; lines that are no records are left to `audit verify`. */
+/**
+ * The newest `count` records, oldest first; lines that are no records are left to `audit verify`.
+ */
 export function tail(dir: string, count: number): AuditRecord[] {
   const records: AuditRecord[] = []
   for (const file of listFiles(dir).reverse()) {
@@ -158,7 +161,8 @@ export async function* followRecords(
         seq = record.seq
         yield record
       }
-      // The list is older than what was read: a file that was in it follows one that was read to its end.
+      // The list is older than what was read: a file that was in it follows one that was read to
+      // its end.
       const { first } = present
       const following = files.find((file) => file.first > first)
       if (following !== undefined) {
@@ -190,7 +194,8 @@ function openOr(path: string): number {
 function unreadable(path: string, thrown: unknown): Failure {
   return new Failure(
     'AUDIT_UNREADABLE',
-    `${path} cannot be read (${messageOf(thrown)}): run it as the user of the gateway, or once more if files rotated`,
+    `${path} cannot be read (${messageOf(thrown)}): ` +
+      'run it as the user of the gateway, or once more if files rotated',
     { cause: thrown },
   )
 }

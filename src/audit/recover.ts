@@ -1,4 +1,6 @@
-/** Where a log is taken up again: mends a torn end, and keeps what was tampered with as evidence. */
+/**
+ * Where a log is taken up again: mends a torn end, and keeps what was tampered with as evidence.
+ */
 import fs from 'node:fs'
 import type { Checkpoint } from '../crypto.ts'
 import { firstBreak, genesis, parseObject, parseRecord, type Head } from './chain.ts'
@@ -27,7 +29,10 @@ export interface Continuation {
   readonly notes: readonly AuditEntry[]
 }
 
-/** Opens the newest file of the log, or the first of a new one. Throws Failure or the system's error. */
+/**
+ * Opens the newest file of the log, or the first of a new one. Throws Failure or the system's
+ * error.
+ */
 export function takeUp(dir: string, io: AuditFs): Continuation {
   const files = listFiles(dir)
   const signed = newestCheckpoint(dir)
@@ -83,7 +88,10 @@ function startFile(
   return { files: [...files, file], fd, size: 0, head: { seq, hash }, notes }
 }
 
-/** Cuts what a crash left of a line: no line end, or no JSON object. A whole record stays whatever it says. */
+/**
+ * Cuts what a crash left of a line: no line end, or no JSON object. A whole record stays whatever
+ * it says.
+ */
 function cutTorn(fd: number, io: AuditFs): { size: number; cut: number } {
   const { size } = fs.fstatSync(fd)
   let end = size

@@ -15,7 +15,10 @@ export interface SigningOptions {
   readonly failed: (thrown: unknown) => void
 }
 
-/** Signs heads that are on the disk; a power cut must not leave a signature over a record that is lost. */
+/**
+ * Signs heads that are on the disk; a power cut must not leave a signature over a record that is
+ * lost.
+ */
 export class Signing {
   readonly #options: SigningOptions
   readonly #writer: CheckpointWriter
@@ -42,7 +45,10 @@ export class Signing {
     }
   }
 
-  /** Signs the newest head that is on the disk, if it is not signed yet. Never rejects: `failed` is told. */
+  /**
+   * Signs the newest head that is on the disk, if it is not signed yet. Never rejects: `failed` is
+   * told.
+   */
   async sign(): Promise<void> {
     clearTimeout(this.#timer)
     this.#timer = undefined

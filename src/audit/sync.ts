@@ -60,7 +60,10 @@ export class Syncer {
     })
   }
 
-  /** Resolves when no sync is running or wanted, at the latest after `lagMs`: a disk may never answer. */
+  /**
+   * Resolves when no sync is running or wanted, at the latest after `lagMs`: a disk may never
+   * answer.
+   */
   async settled(): Promise<boolean> {
     clearTimeout(this.#timer)
     const { promise: late, resolve } = Promise.withResolvers<void>()

@@ -55,9 +55,13 @@ export interface VerifyOptions {
   readonly keyFile?: string
 }
 
-/** Reads the whole log, oldest record first, in bounded memory. Throws Failure when it cannot be read. */
+/**
+ * Reads the whole log, oldest record first, in bounded memory. Throws Failure when it cannot be
+ * read.
+ */
 export async function verifyAudit(dir: string, options: VerifyOptions = {}): Promise<Verdict> {
-  // In this order, so that a checkpoint that is signed meanwhile is not taken for one whose records are gone.
+  // In this order, so that a checkpoint that is signed meanwhile is not taken for one whose records
+  // are gone.
   const newestSigned = newestCheckpoint(dir)?.seq ?? 0
   const files = listFiles(dir)
   const key = readKey(options.keyFile ?? defaultKeyFile(dir))
@@ -140,7 +144,8 @@ class Walk {
     if (this.broken !== undefined) return
     const lastSeq = this.#head?.seq ?? 0
     if (this.#firstSeq > this.#firstKept && this.#firstSeq > this.#from) {
-      const because = `records ${this.#firstKept} to ${this.#firstSeq - 1} are missing; rotation did not remove them`
+      const gone = `records ${this.#firstKept} to ${this.#firstSeq - 1} are missing`
+      const because = `${gone}; rotation did not remove them`
       this.broken = { file: this.#firstFile, line: 0, seq: this.#firstKept, because }
       return
     }

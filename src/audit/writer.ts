@@ -174,8 +174,8 @@ export class ChainWriter {
   }
 
   /**
-   * Brings everything written so far to the disk: full files, the folder, the present file. `done` gets the first
-   * error, after which everything is tried again.
+   * Brings everything written so far to the disk: full files, the folder, the present file. `done`
+   * gets the first error, after which everything is tried again.
    */
   sync(done: (error: Error | null) => void): void {
     let folder: number | undefined
@@ -211,7 +211,10 @@ export class ChainWriter {
     step(0)
   }
 
-  /** Whether the present file was removed or changed by another program: the next write begins a new one. */
+  /**
+   * Whether the present file was removed or changed by another program: the next write begins a new
+   * one.
+   */
   changedByOthers(): boolean {
     if (this.#dirtyTail || this.#distrust !== undefined) return this.#distrust !== undefined
     const { links, size } = this.#io.look(this.#fd)
@@ -222,8 +225,8 @@ export class ChainWriter {
   }
 
   /**
-   * Removes the files that a rotation on the disk no longer keeps, and says whether there were any. What cannot be
-   * removed is left to the next rotation.
+   * Removes the files that a rotation on the disk no longer keeps, and says whether there were any.
+   * What cannot be removed is left to the next rotation.
    */
   prune(): boolean {
     const gone = this.#files.filter(({ first }) => first < this.#firstKeptSynced)

@@ -59,7 +59,7 @@ export const auditCommands: readonly Command[] = [
     summary:
       'Check the hash chain and its signed checkpoints; exit 1 names the first broken record.',
     options: {
-      from: {
+      start: {
         type: 'string',
         value: 'SEQ',
         summary: 'Accept known breaks before this record.',
@@ -128,10 +128,10 @@ async function runQuery(call: Call): Promise<ExitCode> {
 async function runVerify(call: Call): Promise<ExitCode> {
   const { verifyAudit } = await import('../audit/verify.ts')
   const key = textOf(call, 'key')
-  const from = call.options['from'] === undefined ? undefined : countOf(call, 'from', 1)
+  const start = call.options['start'] === undefined ? undefined : countOf(call, 'start', 1)
   const verdict = await verifyAudit(folderOf(call), {
     ...(key === undefined ? {} : { keyFile: resolve(key) }),
-    ...(from === undefined ? {} : { from }),
+    ...(start === undefined ? {} : { from: start }),
   })
   if (call.json) call.io.out(JSON.stringify(verdict))
   else for (const line of explain(verdict)) call.io.out(line)
@@ -208,7 +208,10 @@ const columns = [
   'first',
 ] as const satisfies readonly (keyof AuditRecord)[]
 
-/** RFC 4180. A cell that a spreadsheet would run as a formula gets an apostrophe before it (CWE-1236). */
+/**
+ * RFC 4180. A cell that a spreadsheet would run as a formula gets an apostrophe before it
+ * (CWE-1236).
+ */
 function csvRow(record: AuditRecord): string {
   return columns
     .map((column) => {
@@ -246,7 +249,10 @@ function describe(record: AuditRecord): string {
   return words.join(' ')
 }
 
-/** Text as a terminal may show it: everything that is not plain becomes a JSON string (CWE-117, CWE-150). */
+/**
+ * Text as a terminal may show it: everything that is not plain becomes a JSON string (CWE-117,
+ * CWE-150).
+ */
 function printable(text: string): string {
   if (/^[\x21-\x7e]+$/.test(text)) return text
   return JSON.stringify(text).replace(
@@ -295,7 +301,7 @@ function countOf(call: Call, option: string, otherwise: number): number {
   const text = textOf(call, option)
   if (text === undefined) return otherwise
   const count = /^\d{1,16}$/.test(text) ? Number(text) : 0
-  const most = option === 'from' ? Number.MAX_SAFE_INTEGER : 100_000
+  const most = option === 'start' ? Number.MAX_SAFE_INTEGER : 100_000
   if (count >= 1 && count <= most) return count
   const dashes = option.length === 1 ? '-' : '--'
   throw badUsage(`${dashes}${option} is a whole number from 1 to ${most}`)

@@ -13,7 +13,6 @@ import {
   beforeRemoval,
   entry,
   fill,
-  logFiles,
   freshHome,
   openLog,
   recordsIn,
