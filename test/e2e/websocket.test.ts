@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { afterEach, beforeEach, suite, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 import fc from 'fast-check'
 
@@ -11,9 +12,11 @@ import {
   type Road,
   startAgent,
   startGateway,
+  startRawAgent,
+  switching,
   type Wire,
 } from '../support/websocket-gateway.ts'
-import { closeFrame, frame, opcodes, RawClient, until } from '../support/websocket.ts'
+import { closeFrame, frame, opcodes, parseFrame, RawClient, until } from '../support/websocket.ts'
 
 let cleanup = new Cleanup()
 beforeEach(() => {
@@ -117,6 +120,41 @@ for (const road of roads) {
           (await agent.first()).messages.map(({ data }) => data.toString()),
           ['early', 'bird'],
         )
+        client.destroy()
+      })
+
+      test('keeps what arrives while the agent still thinks about the handshake', async () => {
+        let decide: () => void = () => assert.fail('nothing to decide')
+        const agent = await startRawAgent(
+          cleanup,
+          (socket, _head, accept) => {
+            decide = () => socket.write(switching(accept))
+          },
+          wire,
+        )
+        const gateway = await startGateway(cleanup, { road, address: agent.address })
+        const client = new RawClient(gateway.port, { behind: frame(opcodes.text, 'one') })
+        await until('the agent has the handshake', () => agent.sockets.length === 1)
+        client.send(opcodes.text, 'two')
+        await sleep(50)
+        client.send(opcodes.text, 'three')
+        await sleep(50)
+        assert.equal(agent.bytes().length, 0)
+        decide()
+        await client.open()
+        const arrived: string[] = []
+        await until('all three have arrived', () => {
+          arrived.length = 0
+          for (
+            let next = parseFrame(agent.bytes());
+            next !== undefined;
+            next = parseFrame(next.rest)
+          ) {
+            arrived.push(next.frame.payload.toString())
+          }
+          return arrived.length === 3
+        })
+        assert.deepEqual(arrived, ['one', 'two', 'three'])
         client.destroy()
       })
 
