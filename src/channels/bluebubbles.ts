@@ -16,6 +16,7 @@ const name = 'bluebubbles'
 const queryNames = ['password', 'guid']
 const headerNames = ['x-password', 'x-guid', 'x-bluebubbles-guid']
 
+/** BlueBubbles (iMessage). */
 export const bluebubbles: Channel = {
   name,
   proof: 'secret',
@@ -80,6 +81,7 @@ function classOf(type: string, data: unknown): MessageClass | undefined {
   return type === 'updated-message' ? 'edit' : undefined
 }
 
+/** One event of the server. */
 export function eventMessage(body: unknown, account: Account, key: string): Message {
   const type = text(field(body, 'type')) ?? ''
   const data = field(body, 'data')

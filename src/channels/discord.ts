@@ -15,6 +15,7 @@ import { fresh, header, proved, unproved, usualFreshness } from './proof.ts'
 
 const name = 'discord'
 
+/** Discord. */
 export const discord: Channel = {
   name,
   proof: 'asymmetric',

@@ -27,6 +27,7 @@ const name = 'googlechat'
 const chatIssuer = 'chat@system.gserviceaccount.com'
 const googleIssuer = 'https://accounts.google.com'
 
+/** Google Chat. */
 export const googlechat: Channel = {
   name,
   proof: 'bearer',

@@ -22,6 +22,7 @@ import { digest, header, hmac, proved, sameSecret, shorterThan, unproved } from 
 
 const name = 'line'
 
+/** LINE. */
 export const line: Channel = {
   name,
   proof: 'hmac',

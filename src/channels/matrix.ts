@@ -41,6 +41,7 @@ const transaction = /^(?:\/_matrix\/app\/v1)?\/transactions\/[^/]{1,255}$/
 const query = /^\/_matrix\/app\/(?:v1|unstable)\/(?:users|rooms|thirdparty)\/.{1,600}$/
 const pinged = '/_matrix/app/v1/ping'
 
+/** Matrix, as an application service. */
 export const matrix: Channel = {
   name,
   proof: 'secret',

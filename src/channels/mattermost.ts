@@ -23,6 +23,7 @@ const name = 'mattermost'
 const form = 'application/x-www-form-urlencoded'
 const ids = /^[a-z0-9]{26}$/
 
+/** Mattermost. */
 export const mattermost: Channel = {
   name,
   proof: 'secret',

@@ -105,8 +105,11 @@ function product(name: Product): Channel {
   }
 }
 
+/** WhatsApp Cloud API. */
 export const whatsapp = product('whatsapp')
+/** Facebook Messenger. */
 export const messenger = product('messenger')
+/** Instagram messaging. */
 export const instagram = product('instagram')
 
 /** Meta's test of the address: the challenge comes back when the verify token is ours. */

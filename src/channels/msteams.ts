@@ -31,6 +31,7 @@ const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 const connectors =
   /^https:\/\/(?:smba\.trafficmanager\.net|smba\.infra\.(?:gcc\.teams\.microsoft\.com|gov\.teams\.microsoft\.us|dod\.teams\.microsoft\.us)|[a-z0-9-]+\.botframework\.com)\//
 
+/** Microsoft Teams. */
 export const msteams: Channel = {
   name,
   proof: 'bearer',

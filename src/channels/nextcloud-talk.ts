@@ -21,6 +21,7 @@ import { digest, header, hmac, proved, sameSecret, shorterThan, unproved } from 
 
 const name = 'nextcloud-talk'
 
+/** Nextcloud Talk. */
 export const nextcloudTalk: Channel = {
   name,
   proof: 'hmac',

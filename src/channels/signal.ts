@@ -15,6 +15,7 @@ import { digest, unproved } from './proof.ts'
 const name = 'signal'
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
+/** Signal, through signal-cli. */
 export const signal: Channel = {
   name,
   proof: 'none',

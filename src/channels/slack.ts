@@ -25,6 +25,7 @@ import { unproved, usualFreshness } from './proof.ts'
 const name = 'slack'
 const form = 'application/x-www-form-urlencoded'
 
+/** Slack. */
 export const slack: Channel = {
   name,
   proof: 'hmac',

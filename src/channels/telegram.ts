@@ -41,6 +41,7 @@ const name = 'telegram'
  */
 const sharedIds = new Set(['1087968824', '136817688', '777000'])
 
+/** Telegram. */
 export const telegram: Channel = {
   name,
   proof: 'secret',

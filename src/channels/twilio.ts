@@ -22,6 +22,7 @@ import { shorterThan, unproved } from './proof.ts'
 const name = 'twilio'
 const form = 'application/x-www-form-urlencoded'
 
+/** Twilio SMS and WhatsApp. */
 export const twilio: Channel = {
   name,
   proof: 'hmac',

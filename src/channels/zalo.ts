@@ -10,6 +10,7 @@ import { digest, header, proved, sameSecret, shorterThan, unproved } from './pro
 
 const name = 'zalo'
 
+/** Zalo. */
 export const zalo: Channel = {
   name,
   proof: 'secret',
