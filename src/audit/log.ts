@@ -212,11 +212,16 @@ class Log implements AuditLog {
     const own = this.#ownItems()
     const all = own.length === 0 ? items : [...own, ...items]
     let next = 0
+    let resumed = false
     try {
       do {
         const start = next
         next = this.#writer.write(all, start, time)
-        if (next >= own.length) this.#resume()
+        // Once, before anybody is told: what is lost in answer to that belongs to the next gap.
+        if (!resumed && next >= own.length) {
+          this.#resume()
+          resumed = true
+        }
         this.#inKernel(all.slice(Math.max(start, own.length), next))
       } while (next < all.length)
     } catch (thrown) {
