@@ -65,41 +65,31 @@ export async function must(...call: Parameters<typeof run>): Promise<string> {
   throw new Error(`${call[0]} ${call[1].join(' ')}: exit ${ran.code}\n${said}`)
 }
 
+/** One build at a time on this machine, so that the second finds the layers of the first. */
+const build = (...command: readonly string[]) =>
+  must('flock', [join(tmpdir(), `hardshell-images-${process.getuid?.() ?? 0}.lock`), ...command])
+
 /** Makes the base image, a second of work when it is there already. */
 export async function ensureBaseImage(): Promise<string> {
-  await must('sh', ['deploy/base-image.sh', baseImage])
+  await build('sh', 'deploy/base-image.sh', baseImage)
   return baseImage
 }
 
 /** Builds the real Dockerfile on the stand-in; layers that did not change are reused. */
 export async function ensureHardshellImage(): Promise<string> {
   await ensureBaseImage()
-  await must('docker', [
-    'build',
-    '--force-rm',
-    '--build-arg',
-    `BASE=${baseImage}`,
-    '-t',
-    hardshellImage,
-    '.',
-  ])
+  await build(...dockerBuild, '--tag', hardshellImage, '.')
   return hardshellImage
 }
 
 /** Builds the example agent on the stand-in. */
 export async function ensureExampleAgentImage(): Promise<string> {
   await ensureBaseImage()
-  const context = 'deploy/example-agent'
-  await must('docker', [
-    'build',
-    '--build-arg',
-    `BASE=${baseImage}`,
-    '-t',
-    exampleAgentImage,
-    context,
-  ])
+  await build(...dockerBuild, '--tag', exampleAgentImage, 'deploy/example-agent')
   return exampleAgentImage
 }
+
+const dockerBuild = ['docker', 'build', '--force-rm', '--build-arg', `BASE=${baseImage}`]
 
 /** A copy of the checkout without what was built or installed, as `git clone` would give it; `remove` deletes it. */
 export async function copyOfCheckout(): Promise<{ dir: string; remove: () => Promise<void> }> {
