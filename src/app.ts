@@ -120,7 +120,7 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
   undo.push(() => audit.close())
   const store = openSqlite(join(home, 'state.db'), { now: clocks.now })
   undo.push(() => store.close())
-  const tokens = await openTokens(store, config, log)
+  const tokens = await openTokens(store, log)
   undo.push(() => tokens.close())
 
   const live = new Live({
@@ -131,6 +131,7 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
     audit.append({ event, identity: name, because: `fingerprint ${fingerprint}` }),
   )
   tokens.onRevoked((identityId) => void live.endIdentity(identityId, 'revoked'))
+  await useConfigured(tokens, config)
   tokens.start()
 
   const agent = setup.agent ?? (await agentFor(setup, audit, tokens))
@@ -220,22 +221,23 @@ const unaudited: AuditSink & { close(): Promise<void> } = {
   close: () => Promise.resolve(),
 }
 
-async function openTokens(store: Store, config: Config, log: Log): Promise<TokenBook> {
-  const tokens = await TokenBook.open({
+async function openTokens(store: Store, log: Log): Promise<TokenBook> {
+  return await TokenBook.open({
     store,
     now: clocks.now,
     random: randomBytes,
     onTrouble: (failure) => log.error({ code: failure.code }, failure.message),
   })
+}
+
+/** The configured token is one more entry of the table; one that was revoked stays refused. */
+async function useConfigured(tokens: TokenBook, config: Config): Promise<void> {
   const configured = await tokens.configure(config.gateway.auth.token)
-  if (configured?.status === 'revoked') {
-    await tokens.close()
-    throw new Failure(
-      'TOKEN_REVOKED',
-      'gateway.auth.token was revoked with "hardshell token revoke": put a new one there (openssl rand -base64 32)',
-    )
-  }
-  return tokens
+  if (configured?.status !== 'revoked') return
+  throw new Failure(
+    'TOKEN_REVOKED',
+    'gateway.auth.token was revoked with "hardshell token revoke": put a new one there (openssl rand -base64 32)',
+  )
 }
 
 async function agentFor(setup: AppSetup, audit: AuditSink, tokens: TokenBook): Promise<Agent> {

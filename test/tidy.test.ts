@@ -24,9 +24,14 @@ const bare = (text: string) =>
     .replace(/(^|[^:'"`])\/\/.*$/gm, '$1')
     .replace(/'(?:[^'\\\n]|\\.)*'/g, "''")
 
-const importForm = /(?:from|import)\s*\(?\s*'([^']+)'/g
+/** Static imports and re-exports, imports for their effect, and dynamic imports. */
+const importForms = [
+  /^(?:import|export) [^'=;]*?from '([^']+)'/gm,
+  /^import '([^']+)'/gm,
+  /\bimport\(\s*'([^']+)'\s*\)/g,
+]
 const importsOf = (path: string) =>
-  [...read(path).matchAll(importForm)].map((found) => found[1] ?? '')
+  importForms.flatMap((form) => [...read(path).matchAll(form)].map((found) => found[1] ?? ''))
 
 /** Which folders of src a folder may import besides itself; files directly in src may be imported by all. */
 const edges: Record<string, readonly string[]> = {
@@ -157,7 +162,7 @@ const banned: [RegExp, string, readonly string[]][] = [
   [/\bas any\b/, 'unknown until it is read', []],
   [/\beval\(|new Function\(/, 'no code from strings', []],
   [
-    /\b(?:token|secret|password|digest|signature)\w*\s*===\s*(?!undefined|null|'')/i,
+    /\b(?:token|secret|password|digest|signature)\w*\s*===(?!\s*(?:undefined|null|''))/i,
     'secrets are compared in constant time',
     [],
   ],

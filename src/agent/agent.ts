@@ -7,6 +7,7 @@ export interface AgentAddress {
   readonly socketPath?: string
 }
 
+/** Whether the agent can be reached now. */
 export type AgentState = 'starting' | 'ready' | 'down' | 'stopped'
 
 /** What `agent status` and `status` show. */

@@ -34,6 +34,7 @@ export interface Call {
 /** 0 success · 1 a finding or refusal · 2 bad usage. */
 export type ExitCode = 0 | 1 | 2
 
+/** One row of the command line. */
 export interface Command {
   /** `noun verb`, or one word. */
   readonly name: string

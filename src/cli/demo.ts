@@ -16,6 +16,7 @@ const deploy = new URL('../../deploy/', import.meta.url).pathname
 /** The port of the example agent inside its cell. */
 const agentPort = 18789
 
+/** The command `demo`. */
 export const demoCommands: readonly Command[] = [
   {
     name: 'demo',

@@ -59,6 +59,7 @@ export function makeHome(home: string, config: string): { token: string; configF
   return { token, configFile }
 }
 
+/** The command `init`. */
 export const initCommands: readonly Command[] = [
   {
     name: 'init',

@@ -10,6 +10,7 @@ export const configOption = {
   },
 } as const
 
+/** The command `serve`. */
 export const serveCommands: readonly Command[] = [
   {
     name: 'serve',

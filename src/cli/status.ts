@@ -29,6 +29,7 @@ async function ask(env: Readonly<Record<string, string | undefined>>): Promise<S
   return (await callAdmin(env, 'status')) as Status
 }
 
+/** The commands `status`, `health` and `stop`. */
 export const statusCommands: readonly Command[] = [
   {
     name: 'status',
