@@ -170,7 +170,7 @@ start_engine() {
     kill $! 2>/dev/null || true
     wait $! 2>/dev/null || true
   done
-  fail "dockerd does not start: $(grep -E 'failed to|level=(error|fatal)' "$engine_log" | tail -n 1 | cut -c1-300). See $engine_log."
+  fail "dockerd does not start: $(grep -E 'fail|unable|error|fatal' "$engine_log" | tail -n 1 | cut -c1-300). See $engine_log."
 }
 
 parts=
