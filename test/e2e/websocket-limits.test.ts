@@ -175,7 +175,7 @@ for (const road of roads) {
 async function settled(figure: () => number): Promise<number> {
   let last = -1
   let since = performance.now()
-  while (performance.now() - since < 400) {
+  while (performance.now() - since < 800) {
     await sleep(10)
     const now = figure()
     if (now !== last) since = performance.now()
