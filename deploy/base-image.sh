@@ -14,8 +14,9 @@ version=$("$node" --version)
 # npm is this machine's own: one folder that holds all it needs.
 npm=$(command -v npm) || fail 'npm is not on the PATH.'
 npm=$(dirname "$(dirname "$(readlink -f "$npm")")")
-[ -d "$npm/node_modules" ] && [ -f "$npm/bin/npm-cli.js" ] || fail "the npm in $npm is not in one piece: install npm from npmjs.com."
-registry=$(npm config get registry 2>/dev/null) || registry=https://registry.npmjs.org/
+[ -d "$npm/node_modules" ] && [ -f "$npm/bin/npm-cli.js" ] || fail "the npm in $npm is not in one piece: use the npm that comes with Node itself."
+# Where this machine's npm gets packages from, if somebody chose a place.
+registry=$(npm config get registry 2>/dev/null) || registry=
 # Behind a proxy that opens TLS, npm trusts what this machine trusts.
 authorities=/etc/ssl/certs/ca-certificates.crt
 
@@ -68,7 +69,7 @@ cp -R "$npm" "$root/usr/local/lib/node_modules/npm"
 ln -s ../lib/node_modules/npm/bin/npm-cli.js "$root/usr/local/bin/npm"
 ln -s ../lib/node_modules/npm/bin/npx-cli.js "$root/usr/local/bin/npx"
 chmod 755 "$root"/usr/local/lib/node_modules/npm/bin/np?-cli.js
-printf 'registry=%s\n' "$registry" >"$root/usr/local/etc/npmrc"
+if [ -n "$registry" ]; then printf 'registry=%s\n' "$registry" >"$root/usr/local/etc/npmrc"; fi
 if [ -r "$authorities" ]; then cp -L "$authorities" "$root$authorities"; fi
 printf 'root:x:0:0:root:/root:/bin/sh\nnode:x:1000:1000::/home/node:/bin/sh\n' >"$root/etc/passwd"
 printf 'root:x:0:\nnode:x:1000:\n' >"$root/etc/group"
