@@ -120,7 +120,6 @@ class Exchange implements Dispatcher.DispatchHandler, Sent {
       if (!response.writableFinished) this.#abort('the client went away')
       else if (!request.complete) this.#dropBody()
     })
-    response.on('drain', () => this.#controller?.resume())
     this.#dispatch()
   }
 
@@ -177,13 +176,17 @@ class Exchange implements Dispatcher.DispatchHandler, Sent {
       this.#whole = chunk
       return
     }
-    if (!this.#out.response.write(chunk)) controller.pause()
+    const { response } = this.#out
+    if (response.write(chunk)) return
+    controller.pause()
+    response.once('drain', () => controller.resume())
   }
 
   onResponseEnd(): void {
     const { response } = this.#out
     if (this.#whole === undefined) response.end()
-    else response.end(this.#whole)
+    // Latin-1 keeps every byte, and as text the body leaves in the same system call as its head.
+    else response.end(this.#whole.toString('latin1'), 'latin1')
     this.#whole = undefined
     this.#finish({ status: this.#status, bytes: this.#bytes })
   }
