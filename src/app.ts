@@ -347,7 +347,7 @@ function listenerFor(loaded: Loaded, parts: Parts): Listener {
       agent,
       forwarder,
       live,
-      openTunnel: tunnelFor(config, agent, live),
+      loadTunnel: tunnelFor(config, agent, live),
       own: healthAnswer(config.gateway.healthPath, agent),
       configHash: () => loaded.hash,
       onDrop: (because, count) => log.warn({ because, count }, 'connections were cut'),
@@ -397,7 +397,7 @@ function tunnelFor(
   config: Config,
   agent: Agent,
   live: Live,
-): (call: UpgradeCall) => Promise<TunnelEnd> {
+): () => Promise<(call: UpgradeCall) => Promise<TunnelEnd>> {
   const bounds = config.security.limits.webSocket
   const settings: TunnelSettings = {
     address: agent.address,
@@ -408,9 +408,14 @@ function tunnelFor(
     now: clocks.monotonic,
   }
   // Loaded at the first upgrade: most of start-up time is modules that a run may never need.
-  return config.agent.websocket === 'opaque'
-    ? async (call) => (await import('./proxy/opaque.ts')).openOpaque(call, settings, live)
-    : async (call) => (await import('./proxy/tunnel.ts')).openTunnel(call, settings, live)
+  return async () => {
+    if (config.agent.websocket === 'opaque') {
+      const { openOpaque } = await import('./proxy/opaque.ts')
+      return (call) => openOpaque(call, settings, live)
+    }
+    const { openTunnel } = await import('./proxy/tunnel.ts')
+    return (call) => openTunnel(call, settings, live)
+  }
 }
 
 /** GET or HEAD of the health path: whether the agent can be reached, behind the same gates as everything else. */

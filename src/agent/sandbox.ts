@@ -242,9 +242,9 @@ function workspaceOf(path: string, forbidden: readonly string[]): string {
   if (systemFolders.some((folder) => real === folder || real.startsWith(`${folder}/`))) {
     fail('is a folder of the system', 'use one of your own, such as /home/you/workspace')
   }
-  for (const secret of forbidden) {
-    if (real === '/' || secret === real || within(secret, real) || within(real, secret)) {
-      fail(`would show ${secret} to the agent`, 'use a folder apart from it')
+  for (const hidden of forbidden) {
+    if (real === '/' || hidden === real || within(hidden, real) || within(real, hidden)) {
+      fail(`would show ${hidden} to the agent`, 'use a folder apart from it')
     }
   }
   return real

@@ -10,7 +10,7 @@ import type { Facts, Gate, Identity } from '../gates/gate.ts'
 import { isWebSocketUpgrade, readFacts, type FactSettings } from './facts.ts'
 import type { Ended, Forwarder, Sent } from './forward.ts'
 import { headersForAgent, type AgentHeaderSettings } from './headers.ts'
-import type { Live } from './live.ts'
+import type { Live, LiveEnd } from './live.ts'
 import { judge, type JudgeSettings, type Verdict } from './pipeline.ts'
 import { isClosing, writeOwn, writeRefusal, writeRefusalToSocket } from './reply.ts'
 import type { TunnelEnd, UpgradeCall } from './tunnel.ts'
@@ -32,7 +32,8 @@ export interface ServerParts {
   readonly agent: Agent
   readonly forwarder: Forwarder
   readonly live: Live
-  readonly openTunnel: (call: UpgradeCall) => Promise<TunnelEnd>
+  /** Loads the WebSocket road at its first use; what it gives registers an upgrade before it returns. */
+  readonly loadTunnel: () => Promise<(call: UpgradeCall) => Promise<TunnelEnd>>
   /** What Hardshell itself answers, such as its health, behind the same gates; undefined goes to the agent. */
   readonly own: (facts: Facts) => OwnAnswer | undefined
   /** Hash of the configuration that judges, for the audit log. */
@@ -297,14 +298,21 @@ class Doorway {
     socket: Duplex,
     head: Buffer,
   ): Promise<void> {
+    // Until the tunnel is registered, a revocation in this window must be heard here.
+    let ended: LiveEnd | undefined
+    const untrack = this.#parts.live.track(identity.id, (reason) => {
+      ended = reason
+    })
+    const openTunnel = await this.#parts.loadTunnel()
     const state = (await this.#parts.agent.ready()) ?? 'ready'
-    if (state !== 'ready') {
-      const code = state === 'starting' ? 'AGENT_STARTING' : 'AGENT_DOWN'
+    const code = refusalAfterWait(state, ended)
+    if (code !== undefined) {
+      untrack()
       this.#recordDone(facts, identity, { status: refusalRow(code).status, bytes: 0, code })
       writeRefusalToSocket(socket, code, facts.requestId, retrySoon)
       return
     }
-    const end = await this.#parts.openTunnel({
+    const opened = openTunnel({
       facts,
       identity,
       request,
@@ -312,6 +320,8 @@ class Doorway {
       head,
       headers: headersForAgent(facts, this.#settings),
     })
+    untrack()
+    const end = await opened
     const closed = end.closeCode === undefined ? end.because : `${end.because} (${end.closeCode})`
     this.#recordDone(facts, identity, {
       status: end.status,
@@ -410,6 +420,18 @@ class Doorway {
       ...(how.because === undefined ? {} : { because: how.because }),
     })
   }
+}
+
+/** What to answer an upgrade that waited for the agent, if not to go on. */
+function refusalAfterWait(
+  state: 'ready' | 'starting' | 'down',
+  ended: LiveEnd | undefined,
+): RefusalCode | undefined {
+  if (ended === 'lockdown') return 'LOCKDOWN'
+  if (ended === 'drain') return 'OVERLOADED'
+  if (ended !== undefined) return 'UNAUTHENTICATED'
+  if (state === 'ready') return undefined
+  return state === 'starting' ? 'AGENT_STARTING' : 'AGENT_DOWN'
 }
 
 const retrySoon = ['Retry-After', '5'] as const
