@@ -85,4 +85,4 @@ export function gatewayEntries(
 }
 
 /** Prefixes that more than one channel has: they name no channel. */
-const shared = new Set(['user:', 'channel:', 'room:', 'sms:', 'group:'])
+const shared = new Set(['user:', 'channel:', 'room:', 'group:'])

@@ -37,7 +37,7 @@ export const bluebubbles: Channel = {
     },
   ],
   ids: {
-    prefixes: ['bluebubbles:', 'imessage:', 'sms:'],
+    prefixes: ['bluebubbles:', 'imessage:'],
     // An Apple account is reached by number or by address; here an address is the id itself.
     sender: /^(?:\+[1-9]\d{4,18}|[^@\s:;]+@[^@\s:;]+\.[^@\s:;]+)$/,
     room: /^[A-Za-z]+;\+;[\w-]{3,100}$/,
