@@ -1,5 +1,5 @@
 /** Refusals as HTTP answers (RFC 9457): on a response, or on the bare socket of an upgrade or a parser error. */
-import type { ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { STATUS_CODES } from 'node:http'
 import type { Duplex } from 'node:stream'
 
@@ -47,7 +47,7 @@ export function writeRefusal(
   const body = problem(code, requestId)
   const headers = headersFor(code, requestId, body)
   if (options.headers !== undefined) headers.push(...options.headers)
-  const ends = options.close === true || !response.req.complete
+  const ends = options.close === true || awaitsBody(response.req)
   if (ends) {
     headers.push('Connection', 'close')
     closeGently(response)
@@ -55,6 +55,16 @@ export function writeRefusal(
   response.writeHead(refusalRow(code).status, headers)
   if (response.req.method === 'HEAD') response.end()
   else response.end(body)
+}
+
+/**
+ * A declared body has not all arrived, so that what follows on the connection is no request. `complete` alone does not
+ * say it: Node sets it for a request without a body only after the handler has run.
+ */
+function awaitsBody({ complete, headers }: IncomingMessage): boolean {
+  if (complete) return false
+  const length = headers['content-length']
+  return headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0')
 }
 
 /** Answers with a document of ours; returns its length in bytes. */
@@ -73,7 +83,7 @@ export function writeOwn(
     String(Buffer.byteLength(body)),
   ]
   flat.push(...ownHeaders, 'X-Request-Id', facts.requestId, ...headers)
-  if (!response.req.complete) {
+  if (awaitsBody(response.req)) {
     flat.push('Connection', 'close')
     closeGently(response)
   }
