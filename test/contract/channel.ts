@@ -52,7 +52,9 @@ export function channelContract(title: string, specimen: Specimen): void {
     assert.equal(proof.ok, false, why)
     assert.ok(!proof.ok && proof.because.length > 0)
   }
-  const check = (says: string, body: () => Promise<void> | void) => test(`${title}: ${says}`, body)
+  const check = (says: string, body: () => Promise<void> | void): void => {
+    test(`${title}: ${says}`, body)
+  }
 
   check('an authentic request is proven', async () => {
     assert.deepEqual(await prove(request), { ok: true })

