@@ -1,40 +1,23 @@
 /** The composition root: from a configuration to a running sidecar, and back down in order. */
-import { hash, randomBytes, randomUUID } from 'node:crypto'
-import type { IncomingMessage } from 'node:http'
+import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 
 import { openAdmin, type Operations } from './admin/api.ts'
 import type { Agent, AgentStatus } from './agent/agent.ts'
-import type { AgentSettings } from './agent/create.ts'
 import type { AuditSink } from './audit/record.ts'
 import type { Config, Loaded } from './config/load.ts'
-import { codeOf, Failure, messageOf } from './errors.ts'
+import { Failure, messageOf } from './errors.ts'
 import { ensureDir } from './files.ts'
-import type { Facts, Gate } from './gates/gate.ts'
-import { identityGate } from './gates/identity.ts'
-import { lockdownGate } from './gates/lockdown.ts'
-import { gateOrder } from './gates/order.ts'
-import { originGate } from './gates/origin.ts'
-import { pathGate } from './gates/path.ts'
-import { addressRateGate, identityRateGate } from './gates/rate.ts'
-import { scopeGate } from './gates/scope.ts'
-import { shapeGate } from './gates/shape.ts'
-import { sizeGate } from './gates/size.ts'
-import { normaliseAddress } from './identity/address.ts'
-import { bearerProver } from './identity/bearer.ts'
-import { memoryLimiter } from './identity/limiter.ts'
-import { Lockout } from './identity/lockout.ts'
 import { tokenOperations } from './identity/operations.ts'
-import { identifier, type Identifier } from './identity/proof.ts'
 import { TokenBook } from './identity/tokens.ts'
 import { limits, seconds } from './limits.ts'
 import type { Log } from './log.ts'
-import { openForwarder, type Forwarder } from './proxy/forward.ts'
 import { Live } from './proxy/live.ts'
-import { createListener, type Listener, type OwnAnswer } from './proxy/server.ts'
-import type { TunnelEnd, TunnelSettings, UpgradeCall } from './proxy/ws-call.ts'
 import { openSqlite } from './store/sqlite.ts'
 import type { Store } from './store/store.ts'
+import { agentFor } from './wiring/agent.ts'
+import { clocks } from './wiring/clocks.ts'
+import { bind, forwarderFor, listenerFor } from './wiring/listener.ts'
 
 /** What a sidecar is started from. */
 export interface AppSetup {
@@ -74,9 +57,6 @@ export interface AppStatus {
   readonly live: number
   readonly notices: Loaded['notices']
 }
-
-/** The clocks of the process: the wall for records and expiry, a monotonic one for windows and time-outs. */
-const clocks = { now: () => Date.now(), monotonic: () => performance.now() }
 
 /** How long running exchanges may take to end at a stop, ms. */
 const drainMs = seconds(10)
@@ -221,8 +201,8 @@ const unaudited: AuditSink & { close(): Promise<void> } = {
   close: () => Promise.resolve(),
 }
 
-async function openTokens(store: Store, log: Log): Promise<TokenBook> {
-  return await TokenBook.open({
+function openTokens(store: Store, log: Log): Promise<TokenBook> {
+  return TokenBook.open({
     store,
     now: clocks.now,
     random: randomBytes,
@@ -240,229 +220,6 @@ async function useConfigured(tokens: TokenBook, config: Config): Promise<void> {
   )
 }
 
-async function agentFor(setup: AppSetup, audit: AuditSink, tokens: TokenBook): Promise<Agent> {
-  const { createAgent } = await import('./agent/create.ts')
-  const { config, home } = setup.loaded
-  const { runtimeDir } = setup
-  return await createAgent(agentSettings(config, home), {
-    audit,
-    now: clocks.now,
-    nodePath: process.execPath,
-    uid: process.getuid?.() ?? 0,
-    gid: process.getgid?.() ?? 0,
-    isSecret: (value) => tokens.lookUp(value).kind === 'valid',
-    ...(runtimeDir === undefined ? {} : { runtimeDir }),
-  })
-}
-
-/** Which installation a cell belongs to: two homes on one engine never touch each other's cells. */
-const instanceOf = (home: string) => `h${hash('sha256', home).slice(0, 12)}`
-
-function agentSettings(config: Config, home: string): AgentSettings {
-  const { agent, agents, security } = config
-  const common = {
-    instance: instanceOf(home),
-    runDir: join(home, 'run'),
-    forbidden: [home],
-    // Two sockets of the portal for each connection that we may be asked to hold.
-    connections: security.limits.maxConnections * 2,
-  }
-  if (agent.image === undefined) {
-    return agent.upstream === undefined ? common : { ...common, upstream: agent.upstream }
-  }
-  const { memory, cpus, pidsLimit, user } = agents.defaults.sandbox.docker
-  const optional = { command: agent.command, args: agent.args, workdir: agent.workdir }
-  const places = { healthPath: agent.healthPath, workspace: agent.workspace }
-  return {
-    ...common,
-    driver: agents.defaults.sandbox.driver === 'docker' ? 'docker' : 'auto',
-    cell: {
-      image: agent.image,
-      env: agent.env,
-      port: agent.port,
-      memoryBytes: memory,
-      cpus,
-      pidsLimit,
-      user,
-      ...defined(optional),
-      ...defined(places),
-    },
-  }
-}
-
-/** The object without the keys whose value is undefined. */
-function defined<T extends object>(given: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  const entries = Object.entries(given).filter(([, value]) => value !== undefined)
-  return Object.fromEntries(entries) as { [K in keyof T]?: Exclude<T[K], undefined> }
-}
-
-function forwarderFor(config: Config, agent: Agent): Forwarder {
-  const { limits: bounds, maxRequestSize } = config.security
-  return openForwarder({
-    address: agent.address,
-    connectMs: limits.upstreamConnectMs.default,
-    answerMs: bounds.upstreamTimeout,
-    idleMs: limits.upstreamIdleMs.default,
-    maxBytes: maxRequestSize,
-    bodyTimeMs: bounds.bodyTimeout,
-    rateFloorBytesPerSecond: limits.bodyRateFloorBytesPerSecond.default,
-  })
-}
-
-/** What the listener's parts are made from. */
-interface Parts {
-  readonly audit: AuditSink
-  readonly agent: Agent
-  readonly forwarder: Forwarder
-  readonly live: Live
-  readonly tokens: TokenBook
-  readonly log: Log
-}
-
-function listenerFor(loaded: Loaded, parts: Parts): Listener {
-  const { config } = loaded
-  const { limits: bounds } = config.security
-  const { audit, agent, forwarder, live, tokens, log } = parts
-  return createListener(
-    {
-      maxUrlBytes: bounds.maxUrlLength,
-      maxHeaders: bounds.maxHeaders,
-      maxHeaderBytes: bounds.maxHeaderSize,
-      headerMs: bounds.headerTimeout,
-      keepAliveMs: bounds.keepAliveTimeout,
-      maxConnections: bounds.maxConnections,
-      maxConnectionsPerAddress: bounds.maxConnectionsPerAddress,
-      maxRequestsPerConnection: bounds.maxRequestsPerConnection,
-      gateTimeMs: limits.gateTimeMs.default,
-      now: clocks.now,
-      monotonic: clocks.monotonic,
-      newId: randomUUID,
-      peerOf,
-      agentToken: config.agent.token,
-      forwardedHeaders: config.agent.forwardedHeaders,
-    },
-    {
-      gates: gatesFor(config, identifier([bearerProver(tokens)]), audit),
-      audit,
-      agent,
-      forwarder,
-      live,
-      loadTunnel: tunnelFor(config, agent, live),
-      own: healthAnswer(config.gateway.healthPath, agent),
-      configHash: () => loaded.hash,
-      onDrop: (because, count) => log.warn({ because, count }, 'connections were cut'),
-    },
-  )
-}
-
-const peerOf = ({ socket }: IncomingMessage): string =>
-  normaliseAddress(socket.remoteAddress ?? '') ?? ''
-
-/** The gates in the order of src/gates/order.ts, which is checked here too. */
-function gatesFor(config: Config, who: Identifier, audit: AuditSink): readonly Gate[] {
-  const { gateway, security } = config
-  const { enabled, requestsPerMinute, requestsPerMinutePerAddress, authFailures } =
-    security.rateLimiting
-  const lockout = new Lockout(
-    {
-      attempts: authFailures.attempts,
-      windowMs: authFailures.window,
-      lockoutMs: authFailures.lockout,
-      addressesMax: limits.addresses.default,
-    },
-    clocks.monotonic,
-    (peer, ms) => audit.append({ event: 'address.locked', peer, ms: Math.round(ms) }),
-  )
-  const gates: Gate[] = [
-    lockdownGate(() => false),
-    shapeGate({ bind: [gateway.bind], publicOrigins: gateway.publicOrigins }),
-    pathGate(security.paths),
-    addressRateGate({
-      limiter: memoryLimiter({ perMinute: requestsPerMinutePerAddress }),
-      identifier: who,
-    }),
-    sizeGate(security.maxRequestSize),
-    identityGate({ identifier: who, lockout }),
-    scopeGate(),
-    originGate(gateway.publicOrigins),
-    identityRateGate({ limiter: memoryLimiter({ perMinute: requestsPerMinute }) }),
-  ]
-  if (gates.map(({ name }) => name).join() !== gateOrder.join()) {
-    throw new Failure('GATE_ORDER', 'the gates are not in the order of src/gates/order.ts')
-  }
-  return enabled ? gates : gates.filter(({ name }) => !name.endsWith(' rate'))
-}
-
-function tunnelFor(
-  config: Config,
-  agent: Agent,
-  live: Live,
-): () => Promise<(call: UpgradeCall) => Promise<TunnelEnd>> {
-  const bounds = config.security.limits.webSocket
-  const settings: TunnelSettings = {
-    address: agent.address,
-    maxMessageBytes: bounds.maxMessageSize,
-    messagesPerMinute: bounds.messagesPerMinute,
-    idleMs: bounds.idleTimeout,
-    handshakeMs: seconds(5),
-    now: clocks.monotonic,
-  }
-  // Loaded at the first upgrade: most of start-up time is modules that a run may never need.
-  return async () => {
-    if (config.agent.websocket === 'opaque') {
-      const { openOpaque } = await import('./proxy/opaque.ts')
-      return (call) => openOpaque(call, settings, live)
-    }
-    const { openTunnel } = await import('./proxy/tunnel.ts')
-    return (call) => openTunnel(call, settings, live)
-  }
-}
-
-/** GET or HEAD of the health path: whether the agent can be reached, behind the same gates as everything else. */
-function healthAnswer(path: string, agent: Agent): (facts: Facts) => OwnAnswer | undefined {
-  return (facts) => {
-    if (facts.path !== path || (facts.method !== 'GET' && facts.method !== 'HEAD')) return undefined
-    const state = agent.state()
-    const status = state === 'ready' ? 'ok' : 'unavailable'
-    return { status: state === 'ready' ? 200 : 503, document: { status, agent: state } }
-  }
-}
-
-async function bind(listener: Listener, config: Config): Promise<number> {
-  const { bind: host, port } = config.gateway
-  try {
-    return await listener.listen(port, host)
-  } catch (thrown) {
-    throw bindFailure(codeOf(thrown), host, port, thrown)
-  }
-}
-
-function bindFailure(code: string, host: string, port: number, cause: unknown): Failure {
-  const where = `${host}:${port}`
-  switch (code) {
-    case 'EADDRINUSE':
-      return new Failure(
-        'PORT_IN_USE',
-        `port ${port} on ${host} is in use by another program: stop it (ss -ltnp "sport = :${port}") or set gateway.port`,
-        { cause },
-      )
-    case 'EADDRNOTAVAIL':
-      return new Failure(
-        'BIND_UNAVAILABLE',
-        `gateway.bind: this machine has no address ${host}: use "127.0.0.1" or one of "ip -brief address"`,
-        { cause },
-      )
-    case 'EACCES':
-      return new Failure(
-        'PORT_FORBIDDEN',
-        `${where} needs privileges: set gateway.port to 1024 or more`,
-        { cause },
-      )
-    default:
-      return new Failure('BIND_FAILED', `cannot listen on ${where}: ${messageOf(cause)}`, { cause })
-  }
-}
-
 function operationsFor(parts: {
   agent: Agent
   tokens: TokenBook
@@ -476,7 +233,7 @@ function operationsFor(parts: {
     'agent.status': () => agent.status(),
     'agent.restart': async () => {
       await agent.restart()
-      return await agent.status()
+      return agent.status()
     },
     'agent.logs': (input) => agent.logs(linesOf(input)),
   }

@@ -112,7 +112,7 @@ async function runDemo(home: string, image: string, port: number, io: Io): Promi
     HARDSHELL_LOG_LEVEL: 'warn',
   }
   delete (env as Record<string, string | undefined>)['HARDSHELL_TOKEN']
-  return await serve(
+  return serve(
     {
       config: configFile,
       json: false,

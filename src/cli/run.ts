@@ -61,7 +61,7 @@ async function dispatch(argv: readonly string[], io: Io): Promise<ExitCode> {
     return 0
   }
   checkPositionals(command, positionals)
-  return await command.run({
+  return command.run({
     positionals,
     options: values as Record<string, string | boolean | string[] | undefined>,
     json: values['json'] === true,

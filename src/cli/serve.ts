@@ -16,9 +16,9 @@ export const serveCommands: readonly Command[] = [
     name: 'serve',
     summary: 'Run the sidecar in the foreground.',
     options: configOption,
-    run: async ({ options, io, json }) => {
+    run: ({ options, io, json }) => {
       const config = typeof options['config'] === 'string' ? options['config'] : undefined
-      return await serve({ config, json }, io)
+      return serve({ config, json }, io)
     },
   },
 ]

@@ -110,7 +110,6 @@ class Doorway {
   /** Connections whose body turned out malformed while the decision was being written. */
   readonly #broken = new WeakMap<Duplex, RefusalCode>()
   #drops = 0
-  #dropTimer: NodeJS.Timeout | undefined
 
   constructor(settings: ServerSettings, parts: ServerParts) {
     this.#settings = settings
@@ -142,10 +141,10 @@ class Doorway {
   /** Counts cut connections; a flood of them is one report a second. */
   dropped(because: string): void {
     this.#drops += 1
-    this.#dropTimer ??= setTimeout(() => {
+    if (this.#drops > 1) return
+    setTimeout(() => {
       this.#parts.onDrop(because, this.#drops)
       this.#drops = 0
-      this.#dropTimer = undefined
     }, 1000).unref()
   }
 

@@ -12,7 +12,7 @@ after(async () => {
 })
 
 const call = (path: string, init: RequestInit = {}) =>
-  fetch(`${side.url}${path}`, { ...init, headers: { ...side.auth, ...init.headers } })
+  fetch(`${side.url}${path}`, { ...init, headers: side.auth })
 
 test('without a token nothing passes, with it everything does', async () => {
   const none = await fetch(`${side.url}/x`)

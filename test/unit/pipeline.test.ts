@@ -9,8 +9,8 @@ import { someFacts } from '../support/request.ts'
 
 const settings = { gateTimeMs: 20 }
 const gate = (decide: Gate['decide'], name = 'one'): Gate => ({ name, decide })
-const asked = async (gates: readonly Gate[]): Promise<Verdict> =>
-  await judge(gates, someFacts(), settings)
+const asked = (gates: readonly Gate[]): Promise<Verdict> =>
+  Promise.resolve(judge(gates, someFacts(), settings))
 
 type Kind = 'yes' | 'later yes' | 'no' | 'later no' | 'throws' | 'rejects' | 'hangs' | 'silent'
 

@@ -1,0 +1,78 @@
+/** From the configuration to the agent: one in a cell of ours, or one that already runs. */
+import { hash } from 'node:crypto'
+import { join } from 'node:path'
+
+import type { Agent } from '../agent/agent.ts'
+import type { AgentSettings } from '../agent/create.ts'
+import type { AuditSink } from '../audit/record.ts'
+import type { Config, Loaded } from '../config/load.ts'
+import type { TokenBook } from '../identity/tokens.ts'
+import { clocks } from './clocks.ts'
+
+/** What the agent is made from. */
+export interface AgentSetup {
+  readonly loaded: Loaded
+  /** XDG_RUNTIME_DIR, where engines without root listen. */
+  readonly runtimeDir?: string
+}
+
+/** The agent that the configuration names, not started yet. */
+export async function agentFor(
+  setup: AgentSetup,
+  audit: AuditSink,
+  tokens: TokenBook,
+): Promise<Agent> {
+  const { createAgent } = await import('../agent/create.ts')
+  const { config, home } = setup.loaded
+  const { runtimeDir } = setup
+  return createAgent(agentSettings(config, home), {
+    audit,
+    now: clocks.now,
+    nodePath: process.execPath,
+    uid: process.getuid?.() ?? 0,
+    gid: process.getgid?.() ?? 0,
+    isSecret: (value) => tokens.lookUp(value).kind === 'valid',
+    ...(runtimeDir === undefined ? {} : { runtimeDir }),
+  })
+}
+
+/** Which installation a cell belongs to: two homes on one engine never touch each other's cells. */
+const instanceOf = (home: string) => `h${hash('sha256', home).slice(0, 12)}`
+
+function agentSettings(config: Config, home: string): AgentSettings {
+  const { agent, agents, security } = config
+  const common = {
+    instance: instanceOf(home),
+    runDir: join(home, 'run'),
+    forbidden: [home],
+    // Two sockets of the portal for each connection that we may be asked to hold.
+    connections: security.limits.maxConnections * 2,
+  }
+  if (agent.image === undefined) {
+    return agent.upstream === undefined ? common : { ...common, upstream: agent.upstream }
+  }
+  const { memory, cpus, pidsLimit, user } = agents.defaults.sandbox.docker
+  const optional = { command: agent.command, args: agent.args, workdir: agent.workdir }
+  const places = { healthPath: agent.healthPath, workspace: agent.workspace }
+  return {
+    ...common,
+    driver: agents.defaults.sandbox.driver === 'docker' ? 'docker' : 'auto',
+    cell: {
+      image: agent.image,
+      env: agent.env,
+      port: agent.port,
+      memoryBytes: memory,
+      cpus,
+      pidsLimit,
+      user,
+      ...defined(optional),
+      ...defined(places),
+    },
+  }
+}
+
+/** The object without the keys whose value is undefined. */
+function defined<T extends object>(given: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  const entries = Object.entries(given).filter(([, value]) => value !== undefined)
+  return Object.fromEntries(entries) as { [K in keyof T]?: Exclude<T[K], undefined> }
+}

@@ -1,0 +1,201 @@
+/** From the configuration to the listener: bounds, gates in order, roads to the agent. */
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+
+import type { Agent } from '../agent/agent.ts'
+import type { AuditSink } from '../audit/record.ts'
+import type { Config, Loaded } from '../config/load.ts'
+import { codeOf, Failure, messageOf } from '../errors.ts'
+import type { Facts, Gate } from '../gates/gate.ts'
+import { identityGate } from '../gates/identity.ts'
+import { lockdownGate } from '../gates/lockdown.ts'
+import { gateOrder } from '../gates/order.ts'
+import { originGate } from '../gates/origin.ts'
+import { pathGate } from '../gates/path.ts'
+import { addressRateGate, identityRateGate } from '../gates/rate.ts'
+import { scopeGate } from '../gates/scope.ts'
+import { shapeGate } from '../gates/shape.ts'
+import { sizeGate } from '../gates/size.ts'
+import { normaliseAddress } from '../identity/address.ts'
+import { bearerProver } from '../identity/bearer.ts'
+import { memoryLimiter } from '../identity/limiter.ts'
+import { Lockout } from '../identity/lockout.ts'
+import { identifier, type Identifier } from '../identity/proof.ts'
+import type { TokenBook } from '../identity/tokens.ts'
+import { limits, seconds } from '../limits.ts'
+import type { Log } from '../log.ts'
+import { openForwarder, type Forwarder } from '../proxy/forward.ts'
+import type { Live } from '../proxy/live.ts'
+import { createListener, type Listener, type OwnAnswer } from '../proxy/server.ts'
+import type { TunnelEnd, TunnelSettings, UpgradeCall } from '../proxy/ws-call.ts'
+import { clocks } from './clocks.ts'
+
+/** The way to the agent over HTTP. */
+export function forwarderFor(config: Config, agent: Agent): Forwarder {
+  const { limits: bounds, maxRequestSize } = config.security
+  return openForwarder({
+    address: agent.address,
+    connectMs: limits.upstreamConnectMs.default,
+    answerMs: bounds.upstreamTimeout,
+    idleMs: limits.upstreamIdleMs.default,
+    maxBytes: maxRequestSize,
+    bodyTimeMs: bounds.bodyTimeout,
+    rateFloorBytesPerSecond: limits.bodyRateFloorBytesPerSecond.default,
+  })
+}
+
+/** What the listener's parts are made from. */
+export interface Parts {
+  readonly audit: AuditSink
+  readonly agent: Agent
+  readonly forwarder: Forwarder
+  readonly live: Live
+  readonly tokens: TokenBook
+  readonly log: Log
+}
+
+/** The listener with its gates, not bound yet. */
+export function listenerFor(loaded: Loaded, parts: Parts): Listener {
+  const { config } = loaded
+  const { limits: bounds } = config.security
+  const { audit, agent, forwarder, live, tokens, log } = parts
+  return createListener(
+    {
+      maxUrlBytes: bounds.maxUrlLength,
+      maxHeaders: bounds.maxHeaders,
+      maxHeaderBytes: bounds.maxHeaderSize,
+      headerMs: bounds.headerTimeout,
+      keepAliveMs: bounds.keepAliveTimeout,
+      maxConnections: bounds.maxConnections,
+      maxConnectionsPerAddress: bounds.maxConnectionsPerAddress,
+      maxRequestsPerConnection: bounds.maxRequestsPerConnection,
+      gateTimeMs: limits.gateTimeMs.default,
+      now: clocks.now,
+      monotonic: clocks.monotonic,
+      newId: randomUUID,
+      peerOf,
+      agentToken: config.agent.token,
+      forwardedHeaders: config.agent.forwardedHeaders,
+    },
+    {
+      gates: gatesFor(config, identifier([bearerProver(tokens)]), audit),
+      audit,
+      agent,
+      forwarder,
+      live,
+      loadTunnel: tunnelFor(config, agent, live),
+      own: healthAnswer(config.gateway.healthPath, agent),
+      configHash: () => loaded.hash,
+      onDrop: (because, count) => log.warn({ because, count }, 'connections were cut'),
+    },
+  )
+}
+
+const peerOf = ({ socket }: IncomingMessage): string =>
+  normaliseAddress(socket.remoteAddress ?? '') ?? ''
+
+/** The gates in the order of src/gates/order.ts, which is checked here too. */
+function gatesFor(config: Config, who: Identifier, audit: AuditSink): readonly Gate[] {
+  const { gateway, security } = config
+  const { enabled, requestsPerMinute, requestsPerMinutePerAddress, authFailures } =
+    security.rateLimiting
+  const lockout = new Lockout(
+    {
+      attempts: authFailures.attempts,
+      windowMs: authFailures.window,
+      lockoutMs: authFailures.lockout,
+      addressesMax: limits.addresses.default,
+    },
+    clocks.monotonic,
+    (peer, ms) => audit.append({ event: 'address.locked', peer, ms: Math.round(ms) }),
+  )
+  const gates: Gate[] = [
+    lockdownGate(() => false),
+    shapeGate({ bind: [gateway.bind], publicOrigins: gateway.publicOrigins }),
+    pathGate(security.paths),
+    addressRateGate({
+      limiter: memoryLimiter({ perMinute: requestsPerMinutePerAddress }),
+      identifier: who,
+    }),
+    sizeGate(security.maxRequestSize),
+    identityGate({ identifier: who, lockout }),
+    scopeGate(),
+    originGate(gateway.publicOrigins),
+    identityRateGate({ limiter: memoryLimiter({ perMinute: requestsPerMinute }) }),
+  ]
+  if (gates.map(({ name }) => name).join() !== gateOrder.join()) {
+    throw new Failure('GATE_ORDER', 'the gates are not in the order of src/gates/order.ts')
+  }
+  return enabled ? gates : gates.filter(({ name }) => !name.endsWith(' rate'))
+}
+
+function tunnelFor(
+  config: Config,
+  agent: Agent,
+  live: Live,
+): () => Promise<(call: UpgradeCall) => Promise<TunnelEnd>> {
+  const bounds = config.security.limits.webSocket
+  const settings: TunnelSettings = {
+    address: agent.address,
+    maxMessageBytes: bounds.maxMessageSize,
+    messagesPerMinute: bounds.messagesPerMinute,
+    idleMs: bounds.idleTimeout,
+    handshakeMs: seconds(5),
+    now: clocks.monotonic,
+  }
+  // Loaded at the first upgrade: most of start-up time is modules that a run may never need.
+  return async () => {
+    if (config.agent.websocket === 'opaque') {
+      const { openOpaque } = await import('../proxy/opaque.ts')
+      return (call) => openOpaque(call, settings, live)
+    }
+    const { openTunnel } = await import('../proxy/tunnel.ts')
+    return (call) => openTunnel(call, settings, live)
+  }
+}
+
+/** GET or HEAD of the health path: whether the agent can be reached, behind the same gates as everything else. */
+function healthAnswer(path: string, agent: Agent): (facts: Facts) => OwnAnswer | undefined {
+  return (facts) => {
+    if (facts.path !== path || (facts.method !== 'GET' && facts.method !== 'HEAD')) return undefined
+    const state = agent.state()
+    const status = state === 'ready' ? 'ok' : 'unavailable'
+    return { status: state === 'ready' ? 200 : 503, document: { status, agent: state } }
+  }
+}
+
+/** Binds the listener; a Failure says on one line why that cannot be. */
+export async function bind(listener: Listener, config: Config): Promise<number> {
+  const { bind: host, port } = config.gateway
+  try {
+    return await listener.listen(port, host)
+  } catch (thrown) {
+    throw bindFailure(codeOf(thrown), host, port, thrown)
+  }
+}
+
+function bindFailure(code: string, host: string, port: number, cause: unknown): Failure {
+  const where = `${host}:${port}`
+  switch (code) {
+    case 'EADDRINUSE':
+      return new Failure(
+        'PORT_IN_USE',
+        `port ${port} on ${host} is in use by another program: stop it (ss -ltnp "sport = :${port}") or set gateway.port`,
+        { cause },
+      )
+    case 'EADDRNOTAVAIL':
+      return new Failure(
+        'BIND_UNAVAILABLE',
+        `gateway.bind: this machine has no address ${host}: use "127.0.0.1" or one of "ip -brief address"`,
+        { cause },
+      )
+    case 'EACCES':
+      return new Failure(
+        'PORT_FORBIDDEN',
+        `${where} needs privileges: set gateway.port to 1024 or more`,
+        { cause },
+      )
+    default:
+      return new Failure('BIND_FAILED', `cannot listen on ${where}: ${messageOf(cause)}`, { cause })
+  }
+}
