@@ -13,6 +13,9 @@ import { answers } from './health.ts'
 import { chooseDriver, specOf, type CellSettings, type SandboxDriver } from './sandbox.ts'
 import { Supervisor } from './supervisor.ts'
 
+/** Two descriptors each must fit below the 20,000 that small machines let a process have. */
+const portalConnectionsMax = 9000
+
 /** The settings of an agent, as the configuration says them. Exactly one of `upstream` and `cell` is set. */
 export interface AgentSettings {
   readonly upstream?: string
@@ -98,7 +101,7 @@ function dockerDriver(
       podRoot: realOr(settings.runDir),
       self: { uid: deps.uid, gid: deps.gid },
       nodePath: deps.nodePath,
-      connections: settings.connections ?? 4096,
+      connections: Math.min(settings.connections ?? 4096, portalConnectionsMax),
       graceSeconds: settings.graceSeconds ?? 5,
     },
     {

@@ -6,6 +6,7 @@ import { after, before, suite, test } from 'node:test'
 import { DockerDriver } from '../../src/agent/docker.ts'
 import { specOf } from '../../src/agent/sandbox.ts'
 import { listenDeny } from '../../src/egress/deny.ts'
+import { must } from '../support/images.ts'
 import { sandboxContract, type DriverBench } from '../contract/sandbox.ts'
 import { engineProxy } from '../support/engine-proxy.ts'
 import {
@@ -91,6 +92,24 @@ suite('a pod on a real engine', () => {
     assert.deepEqual(await inCell(agent.address, code), { value: ['workspace'] })
     assert.equal(readFileSync(join(workspace, 'note'), 'utf8'), 'from the cell')
     await agent.stop()
+  })
+
+  test('turns places that the image declares as volumes into bounded tmpfs', async () => {
+    const image = `hardshell-test-volume:${process.pid}`
+    const file = `FROM ${bench.image}\nVOLUME /data`
+    await must('docker', ['build', '-q', '-t', image, '-'], { input: file })
+    try {
+      const agent = await bench.create({ image })
+      await agent.start()
+      await untilReady(agent)
+      const code = `const fs = await load('node:fs'); fs.writeFileSync('/data/x', 'x')
+        return fs.readFileSync('/proc/self/mountinfo', 'utf8').split('\\n').find((line) => line.includes(' /data '))`
+      const { value } = await inCell(agent.address, code)
+      assert.match(String(value), / \/data .*noexec.* - tmpfs tmpfs .*size=65536k/)
+      await agent.stop()
+    } finally {
+      await bench.engine.removeImage(image)
+    }
   })
 
   test('refuses a workspace that is reached through a symbolic link', async () => {

@@ -92,7 +92,7 @@ suite('a supervised agent', () => {
   test('has requests wait while it starts, and no longer than allowed', async () => {
     const patient = await bench.create({ env: { READY_MS: '800' }, healthPath: '/health' })
     await patient.start()
-    const waits = [patient.ready(), patient.ready()]
+    const waits = [patient.ready(), patient.ready()].map((wait) => Promise.resolve(wait))
     assert.deepEqual(await Promise.all(waits), ['ready', 'ready'])
     assert.equal(patient.ready(), undefined)
     await patient.stop()
