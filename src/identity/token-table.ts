@@ -85,7 +85,7 @@ export class TokenTable {
 
   /** True while the token behind an identity is good. */
   isGood(identityId: string): boolean {
-    if (this.unreadable !== undefined) return false
+    if (this.unreadable !== undefined || !isTokenIdentity(identityId)) return false
     const known = this.#byId.get(identityId.slice(identityPrefix.length))
     return known !== undefined && this.#endOf(known.record, this.#deps.now()) === undefined
   }
@@ -194,6 +194,10 @@ export function asFailure(thrown: unknown): Failure {
 }
 
 const identityPrefix = 'token:'
+
+/** True for the identity of a token of ours, `token:<id>`. */
+export const isTokenIdentity = (identityId: string): boolean =>
+  identityId.startsWith(identityPrefix)
 
 const unknownToken: Proof = { kind: 'wrong', because: 'unknown token', guess: true }
 

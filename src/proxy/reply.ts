@@ -18,12 +18,20 @@ export function problem(code: RefusalCode, requestId: string): string {
   return `${JSON.stringify({ type, title: say, status, code, requestId })}\n`
 }
 
-function headersFor(code: RefusalCode, requestId: string, body: string): string[] {
+function headersFor(
+  code: RefusalCode,
+  requestId: string,
+  body: string,
+  more: readonly string[] = [],
+): string[] {
   const headers = ['Content-Type', 'application/problem+json']
   headers.push('Content-Length', String(Buffer.byteLength(body)), ...ownHeaders)
   headers.push('X-Request-Id', requestId)
-  if (code === 'METHOD_NOT_ALLOWED') headers.push('Allow', allowedMethods.join(', '))
   if (code === 'WEBSOCKET_VERSION') headers.push('Sec-WebSocket-Version', '13')
+  if (code === 'METHOD_NOT_ALLOWED' && !more.includes('Allow')) {
+    headers.push('Allow', allowedMethods.join(', '))
+  }
+  headers.push(...more)
   return headers
 }
 
@@ -45,8 +53,7 @@ export function writeRefusal(
     return
   }
   const body = problem(code, requestId)
-  const headers = headersFor(code, requestId, body)
-  if (options.headers !== undefined) headers.push(...options.headers)
+  const headers = headersFor(code, requestId, body, options.headers)
   const ends = options.close === true || awaitsBody(response.req)
   if (ends) {
     headers.push('Connection', 'close')
@@ -132,7 +139,7 @@ export function writeRefusalToSocket(
   const { status } = refusalRow(code)
   const body = problem(code, requestId)
   const lines = [`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`]
-  const flat = [...headersFor(code, requestId, body), ...headers, 'Connection', 'close']
+  const flat = [...headersFor(code, requestId, body, headers), 'Connection', 'close']
   for (let i = 0; i + 1 < flat.length; i += 2) lines.push(`${flat[i]}: ${flat[i + 1]}`)
   closing.add(socket)
   socket.write(`${lines.join('\r\n')}\r\n\r\n${body}`)

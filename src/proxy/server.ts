@@ -7,12 +7,15 @@ import type { Agent } from '../agent/agent.ts'
 import type { AuditSink } from '../audit/record.ts'
 import { codeOf, refusalRow, type RefusalCode } from '../errors.ts'
 import type { Facts, Gate, Identity } from '../gates/gate.ts'
+import { challenge } from '../gates/identity.ts'
 import { isWebSocketUpgrade, readFacts, type FactSettings } from './facts.ts'
 import type { Ended, Forwarder, Sent } from './forward.ts'
 import { headersForAgent, type AgentHeaderSettings } from './headers.ts'
 import type { Live, LiveEnd } from './live.ts'
+import { parserRefusal } from './malformed.ts'
+import { answerOwn, type Own } from './own.ts'
 import { judge, type JudgeSettings, type Verdict } from './pipeline.ts'
-import { isClosing, writeOwn, writeRefusal, writeRefusalToSocket } from './reply.ts'
+import { isClosing, writeRefusal, writeRefusalToSocket } from './reply.ts'
 import type { TunnelEnd, UpgradeCall } from './tunnel.ts'
 
 /** Bounds of the listener; times in ms, sizes in bytes. */
@@ -35,17 +38,13 @@ export interface ServerParts {
   /** Loads the WebSocket road at its first use; what it gives registers an upgrade before it returns. */
   readonly loadTunnel: () => Promise<(call: UpgradeCall) => Promise<TunnelEnd>>
   /** What Hardshell itself answers, such as its health, behind the same gates; undefined goes to the agent. */
-  readonly own: (facts: Facts) => OwnAnswer | undefined
+  readonly own: Own
+  /** False once the credential behind an identity has ended: it may have, since the gates were asked. */
+  readonly isGood: (identity: Identity) => boolean
   /** Hash of the configuration that judges, for the audit log. */
   readonly configHash: () => string
   /** Told about connections that were cut, at most once a second. */
   readonly onDrop: (because: string, count: number) => void
-}
-
-/** An answer of our own: a small JSON document. */
-export interface OwnAnswer {
-  readonly status: number
-  readonly document: object
 }
 
 /** A listener that can be started and drained. */
@@ -59,6 +58,8 @@ export interface Listener {
 
 /** How long a refused pipelined connection may linger, ms. */
 const dropLingerMs = 250
+/** How long requests under way outlive the grace of a rotated token, ms. */
+const rotatedLingerMs = 400
 
 /** Builds the listener; nothing is bound yet. */
 export function createListener(settings: ServerSettings, parts: ServerParts): Listener {
@@ -73,6 +74,8 @@ export function createListener(settings: ServerSettings, parts: ServerParts): Li
     noDelay: true,
     insecureHTTPParser: false,
     rejectNonStandardBodyWrites: true,
+    // A request without a body needs no stream: a twentieth of its cost.
+    optimizeEmptyRequests: true,
     shouldUpgradeCallback: isWebSocketUpgrade,
   })
   // Beyond our own count, so that the parser's silent cut never hides a header from the scan.
@@ -192,10 +195,10 @@ class Doorway {
         writeRefusal(response, broken, facts.requestId, { headers, close: true })
         return
       }
-      const own = this.#parts.own(facts)
+      const own = this.#parts.own({ facts, identity: verdict.identity, request })
       if (own !== undefined) {
-        const bytes = writeOwn(response, facts, own, headers)
-        this.#recordDone(facts, verdict.identity, { status: own.status, bytes })
+        const ended = (how: Ended) => this.#recordDone(facts, verdict.identity, how)
+        answerOwn(own, { facts, response, headers, ended })
         return
       }
       const waiting = this.#parts.agent.ready()
@@ -233,7 +236,14 @@ class Doorway {
       this.#recordDone(facts, identity, { status: 499, bytes: 0, because: 'the client went away' })
       return
     }
-    const { live, forwarder } = this.#parts
+    const { live, forwarder, isGood } = this.#parts
+    // From here to `track` nothing else runs, so that no end of the credential falls in between.
+    if (!isGood(identity)) {
+      this.#recordDone(facts, identity, endedMeanwhile)
+      const headers = [...verdict.headers, ...challenge]
+      writeRefusal(response, 'UNAUTHENTICATED', facts.requestId, { headers })
+      return
+    }
     let untrack: (() => void) | undefined
     const sent = forwarder.send({
       facts,
@@ -250,7 +260,11 @@ class Doorway {
       this.#sent.set(request.socket, sent)
       untrack = live.track(identity.id, (reason) => {
         // A drain lets requests under way end within its grace.
-        if (reason !== 'drain') sent.cut(`ended: ${reason}`)
+        if (reason === 'drain') return
+        // What a good token asked for a moment ago may still be answered; a stream ends within the second.
+        if (reason === 'rotated')
+          setTimeout(() => sent.cut('ended: rotated'), rotatedLingerMs).unref()
+        else sent.cut(`ended: ${reason}`)
       })
     }
   }
@@ -302,13 +316,16 @@ class Doorway {
     const untrack = this.#parts.live.track(identity.id, (reason) => {
       ended = reason
     })
+    // It may have ended while the decision was being written.
+    if (!this.#parts.isGood(identity)) ended = 'revoked'
     const openTunnel = await this.#parts.loadTunnel()
     const state = (await this.#parts.agent.ready()) ?? 'ready'
     const code = refusalAfterWait(state, ended)
     if (code !== undefined) {
       untrack()
       this.#recordDone(facts, identity, { status: refusalRow(code).status, bytes: 0, code })
-      writeRefusalToSocket(socket, code, facts.requestId, retrySoon)
+      const headers = code === 'UNAUTHENTICATED' ? challenge : retrySoon
+      writeRefusalToSocket(socket, code, facts.requestId, headers)
       return
     }
     const opened = openTunnel({
@@ -435,31 +452,17 @@ function refusalAfterWait(
 
 const retrySoon = ['Retry-After', '5'] as const
 
+const endedMeanwhile = {
+  status: 401,
+  bytes: 0,
+  code: 'UNAUTHENTICATED',
+  because: 'the credential ended before the request went on',
+} as const
+
 const fromFacts = ({ requestId, peer, method, path }: Facts) => ({ requestId, peer, method, path })
 
 /** Socket errors end in 'close', where everything is cleaned up; the listener only keeps them from being thrown. */
 function noteOnly(): void {}
-
-/** Which refusal a parser error is. */
-function parserRefusal(error: Error): RefusalCode {
-  const code = codeOf(error)
-  if (code === 'HPE_HEADER_OVERFLOW') return 'HEADERS_TOO_LARGE'
-  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return 'REQUEST_TIMEOUT'
-  if (code === 'HPE_CHUNK_EXTENSIONS_OVERFLOW') return 'BODY_TOO_LARGE'
-  if (code === 'HPE_INVALID_VERSION' && begins(error, otherVersion)) return 'HTTP_VERSION'
-  if (code === 'HPE_INVALID_METHOD' && begins(error, otherMethod)) return 'METHOD_NOT_ALLOWED'
-  return 'BAD_REQUEST'
-}
-
-/** A method that llhttp does not know, in front of an HTTP request line; anything else is noise. */
-const otherMethod = /^[A-Za-z][A-Za-z-]{0,30} \/\S* HTTP\/1\.[01]\r\n/
-/** A whole version that is not 1.0 or 1.1; a bare line feed behind a good one is something else. */
-const otherVersion = /^[A-Z]{1,31} \S+ HTTP\/(?!1\.[01]\s)\d\.\d\r\n/
-
-function begins(error: Error, form: RegExp): boolean {
-  if (!('rawPacket' in error) || !Buffer.isBuffer(error.rawPacket)) return false
-  return form.test(error.rawPacket.toString('latin1', 0, 9000))
-}
 
 async function listen(server: Server, port: number, host: string): Promise<number> {
   await new Promise<void>((resolve, reject) => {

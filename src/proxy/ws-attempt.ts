@@ -4,6 +4,7 @@ import { STATUS_CODES } from 'node:http'
 import type { Duplex } from 'node:stream'
 
 import { codeOf, type RefusalCode, refusalRow } from '../errors.ts'
+import { challenge } from '../gates/identity.ts'
 import { KiB } from '../limits.ts'
 import type { Live, LiveEnd } from './live.ts'
 import { writeRefusalToSocket } from './reply.ts'
@@ -175,7 +176,7 @@ export class Attempt {
     if (this.#stage === 'open') this.endOpen(reason)
     else if (reason === 'lockdown') this.refuse('LOCKDOWN', reason)
     else if (reason === 'drain') this.refuse('OVERLOADED', reason)
-    else this.refuse('UNAUTHENTICATED', reason)
+    else this.refuse('UNAUTHENTICATED', reason, challenge)
   }
 }
 

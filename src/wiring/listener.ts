@@ -6,7 +6,7 @@ import type { Agent } from '../agent/agent.ts'
 import type { AuditSink } from '../audit/record.ts'
 import type { Config, Loaded } from '../config/load.ts'
 import { codeOf, Failure, messageOf } from '../errors.ts'
-import type { Facts, Gate } from '../gates/gate.ts'
+import type { Gate } from '../gates/gate.ts'
 import { identityGate } from '../gates/identity.ts'
 import { lockdownGate } from '../gates/lockdown.ts'
 import { gateOrder } from '../gates/order.ts'
@@ -21,12 +21,14 @@ import { bearerProver } from '../identity/bearer.ts'
 import { memoryLimiter } from '../identity/limiter.ts'
 import { Lockout } from '../identity/lockout.ts'
 import { identifier, type Identifier } from '../identity/proof.ts'
+import { isTokenIdentity } from '../identity/token-table.ts'
 import type { TokenBook } from '../identity/tokens.ts'
 import { limits, seconds } from '../limits.ts'
 import type { Log } from '../log.ts'
 import { openForwarder, type Forwarder } from '../proxy/forward.ts'
 import type { Live } from '../proxy/live.ts'
-import { createListener, type Listener, type OwnAnswer } from '../proxy/server.ts'
+import { ownRoutes, type OwnRoute } from '../proxy/own.ts'
+import { createListener, type Listener } from '../proxy/server.ts'
 import type { TunnelEnd, TunnelSettings, UpgradeCall } from '../proxy/ws-call.ts'
 import { clocks } from './clocks.ts'
 
@@ -73,7 +75,7 @@ export function listenerFor(loaded: Loaded, parts: Parts): Listener {
       now: clocks.now,
       monotonic: clocks.monotonic,
       newId: randomUUID,
-      peerOf,
+      peerOf: peerReader(),
       agentToken: config.agent.token,
       forwardedHeaders: config.agent.forwardedHeaders,
     },
@@ -84,15 +86,27 @@ export function listenerFor(loaded: Loaded, parts: Parts): Listener {
       forwarder,
       live,
       loadTunnel: tunnelFor(config, agent, live),
-      own: healthAnswer(config.gateway.healthPath, agent),
+      own: ownRoutes(healthRoutes(config.gateway.healthPath, agent)),
+      isGood: ({ id }) => !isTokenIdentity(id) || tokens.isGood(id),
       configHash: () => loaded.hash,
       onDrop: (because, count) => log.warn({ because, count }, 'connections were cut'),
     },
   )
 }
 
-const peerOf = ({ socket }: IncomingMessage): string =>
-  normaliseAddress(socket.remoteAddress ?? '') ?? ''
+/** Reads the client's address; the last one is kept, because one client sends many requests. */
+function peerReader(): (request: IncomingMessage) => string {
+  let lastAddress = ''
+  let lastPeer = ''
+  return ({ socket }) => {
+    const address = socket.remoteAddress ?? ''
+    if (address !== lastAddress) {
+      lastPeer = normaliseAddress(address) ?? ''
+      lastAddress = address
+    }
+    return lastPeer
+  }
+}
 
 /** The gates in the order of src/gates/order.ts, which is checked here too. */
 function gatesFor(config: Config, who: Identifier, audit: AuditSink): readonly Gate[] {
@@ -155,13 +169,13 @@ function tunnelFor(
 }
 
 /** GET or HEAD of the health path: whether the agent can be reached, behind the same gates as everything else. */
-function healthAnswer(path: string, agent: Agent): (facts: Facts) => OwnAnswer | undefined {
-  return (facts) => {
-    if (facts.path !== path || (facts.method !== 'GET' && facts.method !== 'HEAD')) return undefined
+function healthRoutes(path: string, agent: Agent): readonly OwnRoute[] {
+  const answer = () => {
     const state = agent.state()
     const status = state === 'ready' ? 'ok' : 'unavailable'
     return { status: state === 'ready' ? 200 : 503, document: { status, agent: state } }
   }
+  return ['GET', 'HEAD'].map((method) => ({ method, path, answer }))
 }
 
 /** Binds the listener; a Failure says on one line why that cannot be. */
