@@ -19,6 +19,16 @@ export interface Defect {
   readonly because: string
 }
 
+/** What the trusted hop that handed a request on says about it. It never goes to the agent. */
+export interface Hop {
+  /** The socket's peer. */
+  readonly address: string
+  /** The hop named a client: `Facts.peer` is that address and not the hop's own. */
+  readonly named: boolean
+  /** `Tailscale-User-Login` as it was sent; nothing is proved until LocalAPI confirms it. */
+  readonly tailscaleLogin: string | undefined
+}
+
 /** The one reading of a request. Nobody re-reads the raw headers. */
 export interface Facts {
   /** Made by us, never the client's: `[0-9a-f-]{36}`. */
@@ -29,6 +39,12 @@ export interface Facts {
   readonly startedAt: number
   /** Client address without zone or IPv4-mapping: the socket's peer, or what a trusted hop says. */
   readonly peer: string
+  /** Set when a hop of `gateway.trustedProxies` handed the request on. */
+  readonly hop?: Hop | undefined
+  /** A trusted hop says that the client spoke TLS to it; we speak plain HTTP ourselves. */
+  readonly secure?: boolean
+  /** Marked as coming from the internet through Tailscale Funnel; anyone may say so, it only makes things stricter. */
+  readonly funnel?: boolean
   readonly method: string
   /** The request target in origin form, byte for byte as it goes to the agent. */
   readonly target: string
@@ -67,6 +83,10 @@ export interface Identity {
   readonly paths: readonly string[]
   /** Source networks that the credential is limited to, in CIDR notation; absent or empty means all. */
   readonly networks?: readonly string[]
+  /** E-mail address that the issuer has verified. */
+  readonly email?: string
+  /** Groups that the issuer vouches for. */
+  readonly groups?: readonly string[]
 }
 
 /** The identity of a client who proved nothing. */

@@ -2,6 +2,7 @@
 import type { IncomingMessage } from 'node:http'
 
 import type { Defect, Facts, Framing, Handshake } from '../gates/gate.ts'
+import type { Hops } from '../identity/hops.ts'
 
 /** What reading a request needs from outside. Sizes in bytes, clocks in ms. */
 export interface FactSettings {
@@ -12,8 +13,10 @@ export interface FactSettings {
   /** Monotonic clock, ms. */
   readonly monotonic: () => number
   readonly newId: () => string
-  /** Socket address → client address, without zone and IPv4-mapping. */
+  /** Address of the socket's peer, without zone and IPv4-mapping. */
   readonly peerOf: (request: IncomingMessage) => string
+  /** Hops whose word about the client is believed; none when absent. */
+  readonly hops?: Hops | undefined
 }
 
 /** Headers that may appear once; a second one is read differently by different programs (RFC 9110 §5.3). */
@@ -104,6 +107,15 @@ const droppedPrefixes = [
   'sec-websocket-',
 ]
 
+/** Dropped headers that are read all the same: lists, and what a trusted hop may say. */
+const noted = new Set([
+  'sec-websocket-protocol',
+  'x-forwarded-for',
+  'x-forwarded-proto',
+  'tailscale-user-login',
+  'tailscale-funnel-request',
+])
+
 /** Headers that Connection may not name: dropping them would change what we judged (CVE-2022-31813). */
 const protectedFromConnection = new Set([
   'host',
@@ -154,6 +166,12 @@ export function readFacts(request: IncomingMessage, settings: FactSettings): Fac
   const framing = framingOf(single, request.httpVersion)
   const upgrade = upgradeOf(single, connection, method, request.httpVersion, framing)
   const expect = single.get('expect')?.toLowerCase()
+  const socketPeer = settings.peerOf(request)
+  const from = settings.hops?.attribute(socketPeer, {
+    forwardedFor: single.get('x-forwarded-for'),
+    forwardedProto: single.get('x-forwarded-proto'),
+    tailscaleLogin: single.get('tailscale-user-login'),
+  })
   const defect =
     versionDefect(request.httpVersion) ??
     scan.defect ??
@@ -169,7 +187,10 @@ export function readFacts(request: IncomingMessage, settings: FactSettings): Fac
     requestId: settings.newId(),
     time: settings.now(),
     startedAt: settings.monotonic(),
-    peer: settings.peerOf(request),
+    peer: from?.peer ?? socketPeer,
+    hop: from?.hop,
+    secure: from?.secure === true,
+    funnel: single.has('tailscale-funnel-request'),
     method,
     target: target.value,
     path,
@@ -226,7 +247,7 @@ function scanHeaders(raw: readonly string[], maxHeaders: number): Scan {
       scan.defect ??= readConnection(value, scan.connection)
     }
     if (!dropped.has(lower) && !hasDroppedPrefix(lower)) scan.kept.push(name, value)
-    else if (lower === 'sec-websocket-protocol') {
+    else if (noted.has(lower)) {
       const before = scan.single.get(lower)
       scan.single.set(lower, before === undefined ? value : `${before},${value}`)
     } else if (lower.startsWith('sec-websocket-')) scan.single.set(lower, value)
