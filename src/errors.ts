@@ -61,6 +61,16 @@ export const refusals = {
     say: 'This path is not allowed.',
     fix: 'See security.paths.allow and security.paths.deny.',
   },
+  IDENTITY_NOT_ALLOWED: {
+    status: 403,
+    say: 'This identity is not allowed here.',
+    fix: 'Add the e-mail, login or subject to gateway.dmPolicies.allowlist, or one of its groups to gateway.groupPolicies.allowedGroups.',
+  },
+  FUNNEL_DENIED: {
+    status: 403,
+    say: 'Requests from the internet are not served here.',
+    fix: 'Run "tailscale funnel reset", or set gateway.auth.tailscale.allowFunnel if the internet is meant to reach this.',
+  },
   SCOPE_MISSING: {
     status: 403,
     say: 'The credential does not allow this request.',

@@ -24,6 +24,8 @@ export function identityGate({ identifier, lockout }: IdentityGateDeps): Gate {
         return { allow: true, identity: proof.identity }
       case 'none':
         return nothing
+      case 'unlisted':
+        return deny('IDENTITY_NOT_ALLOWED', proof.because)
       case 'wrong':
         return proof.guess ? wrong(lockout, facts, proof.because) : unauthenticated(proof.because)
       default:

@@ -10,17 +10,26 @@ export interface HostSettings {
   readonly bind: readonly string[]
   /** Origins under which clients reach us from outside: `https://box.tailnet.ts.net`. */
   readonly publicOrigins: readonly string[]
+  /** This node's names on the tailnet, each with and without its port; they may change while we run. */
+  readonly tailnetHosts?: ReadonlySet<string>
+  /** Serves what comes through Tailscale Funnel, which is the whole internet. */
+  readonly allowFunnel?: boolean
 }
 
-/** Refuses defects that `facts` found, and requests for a host that is not ours. */
+/** Refuses defects that `facts` found, what Funnel lets in unasked, and requests for a host that is not ours. */
 export function shapeGate(settings: HostSettings): Gate {
   const bound = new Set(settings.bind.map((address) => bracketed(address.toLowerCase())))
   const named = new Set(settings.publicOrigins.flatMap(hostsOf))
+  const { tailnetHosts, allowFunnel = false } = settings
   return {
     name: 'shape',
-    decide: ({ defect, host }) => {
+    decide: ({ defect, host, funnel }) => {
       if (defect !== undefined) return deny(defect.code, defect.because)
+      if (funnel === true && !allowFunnel) {
+        return deny('FUNNEL_DENIED', 'through Tailscale Funnel, and allowFunnel is false')
+      }
       if (loopbackHost.test(host) || named.has(host) || bound.has(withoutPort(host))) return allow
+      if (tailnetHosts?.has(host) === true) return allow
       return deny(
         'HOST_DENIED',
         'Host is neither loopback, the bind address nor in gateway.publicOrigins',

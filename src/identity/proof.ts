@@ -12,6 +12,10 @@ export type Proof =
       readonly guess: boolean
     }
   | { readonly kind: 'valid'; readonly identity: Identity }
+  /** No credential yet, on a route that takes one: a stranger to limits, refused while its address is locked. */
+  | { readonly kind: 'visitor'; readonly identity: Identity }
+  /** Somebody we trust vouches for who it is, and the owner's lists do not have them. */
+  | { readonly kind: 'unlisted'; readonly because: string }
 
 /** Nothing was presented. */
 export const noProof: Proof = { kind: 'none' }
@@ -19,6 +23,8 @@ export const noProof: Proof = { kind: 'none' }
 /** One way of proving who one is: a token, a session cookie, a JWT, a Tailscale login. */
 export interface Prover {
   readonly name: string
+  /** Not sent by the client but added on the way, such as a Tailscale login: asked when no credential is presented. */
+  readonly ambient?: true
   /** Pure: it counts and writes nothing. `none` when the request carries no credential of its kind. */
   prove(facts: Facts): Proof | Promise<Proof>
 }
@@ -32,14 +38,26 @@ export interface Identifier {
  * An identifier over a list of provers. A credential in the URL is wrong whatever else is sent (RFC 6750 §2.3), and so
  * are two credentials of different kinds: nobody has to guess which of them wins.
  */
-export function identifier(provers: readonly Prover[]): Identifier {
-  const answers = new WeakMap<Facts, Proof | Promise<Proof>>()
+export function identifier(all: readonly Prover[]): Identifier {
+  const provers = all.filter(({ ambient }) => ambient !== true)
+  const ambient = all.find((prover) => prover.ambient === true)
+  // Gates that answer at once ask about one request after the other: the last one is enough, where a weak map with an
+  // entry for each request keeps the garbage collector busy.
+  let last: Facts | undefined
+  let lastProof: Proof = noProof
+  const promised = new WeakMap<Facts, Promise<Proof>>()
   return {
     identify: (facts) => {
-      const known = answers.get(facts)
+      if (facts === last) return lastProof
+      const known = promised.get(facts)
       if (known !== undefined) return known
-      const proof = ask(provers, facts)
-      answers.set(facts, proof)
+      const presented = ask(provers, facts)
+      const proof = ambient === undefined ? presented : orAmbient(presented, ambient, facts)
+      if (proof instanceof Promise) promised.set(facts, proof)
+      else {
+        last = facts
+        lastProof = proof
+      }
       return proof
     },
   }
@@ -54,6 +72,17 @@ function ask(provers: readonly Prover[], facts: Facts): Proof | Promise<Proof> {
   const proofs = provers.map((prover) => prover.prove(facts))
   if (proofs.every(isReady)) return combine(proofs)
   return Promise.all(proofs.map((proof) => Promise.resolve(proof))).then(combine)
+}
+
+/** A presented credential stands for itself, good or not; what is added on the way never mends a wrong one. */
+function orAmbient(
+  presented: Proof | Promise<Proof>,
+  ambient: Prover,
+  facts: Facts,
+): Proof | Promise<Proof> {
+  if (presented instanceof Promise)
+    return presented.then((proof) => orAmbient(proof, ambient, facts))
+  return presented.kind === 'none' ? ambient.prove(facts) : presented
 }
 
 function combine(proofs: readonly Proof[]): Proof {

@@ -18,7 +18,7 @@ export function headersForAgent(facts: Facts, settings: AgentHeaderSettings): st
   headers.push('X-Request-Id', facts.requestId)
   if (settings.forwardedHeaders) {
     headers.push('X-Forwarded-For', facts.peer, 'X-Forwarded-Host', facts.host)
-    headers.push('X-Forwarded-Proto', 'http')
+    headers.push('X-Forwarded-Proto', facts.secure === true ? 'https' : 'http')
   }
   return headers
 }
