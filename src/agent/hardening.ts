@@ -192,6 +192,15 @@ const known = new Set([
   ...exact,
   ...empty,
   ...['Ulimits', 'Runtime', 'MaskedPaths', 'ReadonlyPaths', 'Isolation', 'Mounts', 'LogConfig'],
+  // Shares and preferences among containers: none of them lets one reach further.
+  ...[
+    'CpuShares',
+    'CpusetCpus',
+    'CpusetMems',
+    'BlkioWeight',
+    'MemoryReservation',
+    'MemorySwappiness',
+  ],
   // Sizes of a console that does not exist.
   'ConsoleSize',
 ])
