@@ -54,6 +54,8 @@ export interface Facts {
   readonly host: string
   /** End-to-end headers that may go to the agent, flat name, value, name, value … */
   readonly headers: readonly string[]
+  /** Cookies of ours, which `headers` do not have: flat name, value, … */
+  readonly ownCookies?: readonly string[] | undefined
   /** The value of `Authorization`, if there is exactly one. */
   readonly authorization: string | undefined
   /** A credential was sent in the query or the userinfo of the target. */

@@ -2,6 +2,7 @@
 import type { IncomingMessage } from 'node:http'
 
 import type { Defect, Facts, Framing, Handshake } from '../gates/gate.ts'
+import { splitCookie } from '../identity/cookies.ts'
 import type { Hops } from '../identity/hops.ts'
 
 /** What reading a request needs from outside. Sizes in bytes, clocks in ms. */
@@ -143,7 +144,7 @@ const encodedTrick = /%(?![0-9a-f]{2})|%(?:2e|2f|5c|00|0a|0d|c0|c1|f[5-9a-f])/i
 const dotSegment = /(?:^|\/)\.{1,2}(?:;[^/]*)?(?:\/|$)/
 /** Query names under which clients put credentials (RFC 6750 §2.3 forbids it), and our own token form anywhere. */
 const urlCredential =
-  /[?&](?:token|access_token|auth_token|id_token|api_?key|apikey|bearer|password|authorization)=|hsk_/i
+  /[?&](?:token|access_token|auth_token|id_token|api_?key|apikey|bearer|password|authorization)=|hs[ks]_/i
 const websocketKey = /^[A-Za-z0-9+/]{22}==$/
 
 /** The headers as one pass found them. */
@@ -151,6 +152,7 @@ interface Scan {
   readonly kept: string[]
   readonly single: Map<string, string>
   readonly connection: Set<string>
+  ownCookies: readonly string[] | undefined
   defect: Defect | undefined
 }
 
@@ -196,6 +198,7 @@ export function readFacts(request: IncomingMessage, settings: FactSettings): Fac
     path,
     host,
     headers: scan.kept,
+    ownCookies: scan.ownCookies,
     authorization: single.get('authorization'),
     credentialInUrl: target.userinfo || (cut !== -1 && urlCredential.test(target.value.slice(cut))),
     origin: single.get('origin'),
@@ -224,7 +227,13 @@ export function isWebSocketUpgrade(request: IncomingMessage): boolean {
 }
 
 function scanHeaders(raw: readonly string[], maxHeaders: number): Scan {
-  const scan: Scan = { kept: [], single: new Map(), connection: new Set(), defect: undefined }
+  const scan: Scan = {
+    kept: [],
+    single: new Map(),
+    connection: new Set(),
+    ownCookies: undefined,
+    defect: undefined,
+  }
   if (raw.length / 2 > maxHeaders) {
     scan.defect = { code: 'HEADERS_TOO_LARGE', because: `${raw.length / 2} headers` }
   }
@@ -246,7 +255,8 @@ function scanHeaders(raw: readonly string[], maxHeaders: number): Scan {
     } else if (lower === 'connection') {
       scan.defect ??= readConnection(value, scan.connection)
     }
-    if (!dropped.has(lower) && !hasDroppedPrefix(lower)) scan.kept.push(name, value)
+    if (lower === 'cookie') keepCookie(scan, name, value)
+    else if (!dropped.has(lower) && !hasDroppedPrefix(lower)) scan.kept.push(name, value)
     else if (noted.has(lower)) {
       const before = scan.single.get(lower)
       scan.single.set(lower, before === undefined ? value : `${before},${value}`)
@@ -254,6 +264,13 @@ function scanHeaders(raw: readonly string[], maxHeaders: number): Scan {
   }
   if (scan.connection.size > 0) removeNamed(scan)
   return scan
+}
+
+/** The agent gets the cookies that are its own. */
+function keepCookie(scan: Scan, name: string, value: string): void {
+  const { rest, own } = splitCookie(value)
+  if (rest !== undefined) scan.kept.push(name, rest)
+  if (own.length > 0) scan.ownCookies = own
 }
 
 const isFramingHeader = (name: string) => name === 'content-length' || name === 'transfer-encoding'

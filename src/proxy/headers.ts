@@ -1,5 +1,6 @@
 /** What goes to the agent and what comes back: always built from facts, never an original mutated. */
 import type { Facts } from '../gates/gate.ts'
+import { setsOwnCookie } from '../identity/cookies.ts'
 
 /** What the agent is told about itself and about the client. */
 export interface AgentHeaderSettings {
@@ -66,6 +67,7 @@ export function headersForClient(raw: readonly Buffer[], own: readonly string[])
     }
     if (droppedBack.has(lower) || isOwn(lower, own)) continue
     const value = raw[i + 1]?.toString('latin1') ?? ''
+    if (lower === 'set-cookie' && setsOwnCookie(value)) continue
     if (lower === 'content-length') length = Number(value)
     flat.push(name, value)
   }
