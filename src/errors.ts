@@ -46,6 +46,11 @@ export const refusals = {
     say: 'The upgrade request is not a valid WebSocket handshake.',
     fix: 'Use GET over HTTP/1.1 with Sec-WebSocket-Key and without a body.',
   },
+  LOGIN_INVALID: {
+    status: 400,
+    say: 'The login is not acceptable.',
+    fix: 'Send {"password": "…"} as application/json, or a form with one field "password".',
+  },
   UNAUTHENTICATED: {
     status: 401,
     say: 'A valid credential is required.',
@@ -120,6 +125,11 @@ export const refusals = {
     status: 429,
     say: 'Too many failed attempts.',
     fix: 'Wait as long as Retry-After says; see security.rateLimiting.authFailures.',
+  },
+  LOGIN_BUSY: {
+    status: 429,
+    say: 'Too many logins at once.',
+    fix: 'Wait as long as Retry-After says; passwords are compared one at a time.',
   },
   TOO_MANY_SOCKETS: {
     status: 429,

@@ -17,6 +17,17 @@ export interface OwnAnswer {
   readonly headers?: readonly string[]
 }
 
+/** A page of our own, for a browser. */
+export interface OwnPage {
+  readonly status: number
+  readonly html: string
+  /** Flat headers of this page: its policy, a cookie, where to go next. */
+  readonly headers: readonly string[]
+  /** What the page refuses, and why: for the log alone. */
+  readonly code?: RefusalCode
+  readonly because?: string
+}
+
 /** A refusal of a route of ours; `because` goes to the log alone. */
 export interface OwnRefusal {
   readonly code: RefusalCode
@@ -26,7 +37,7 @@ export interface OwnRefusal {
 }
 
 /** What a route says. */
-export type OwnReply = OwnAnswer | OwnRefusal
+export type OwnReply = OwnAnswer | OwnPage | OwnRefusal
 
 /** A request that every gate let through and that the audit log has. */
 export interface OwnCall {
@@ -84,6 +95,17 @@ export function answerOwn(
     if ('document' in said) {
       const bytes = writeOwn(response, facts, said, headers)
       ended({ status: said.status, bytes })
+      return
+    }
+    if ('html' in said) {
+      const { status, code, because } = said
+      const bytes = writeOwn(response, facts, said, headers)
+      ended({
+        status,
+        bytes,
+        ...(code === undefined ? {} : { code }),
+        ...(because === undefined ? {} : { because }),
+      })
       return
     }
     const { code, because } = said

@@ -74,21 +74,19 @@ function awaitsBody({ complete, headers }: IncomingMessage): boolean {
   return headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0')
 }
 
-/** Answers with a document of ours; returns its length in bytes. */
+/** Answers with a document or a page of ours; returns its length in bytes. */
 export function writeOwn(
   response: ServerResponse,
   facts: { readonly method: string; readonly requestId: string },
-  answer: { readonly status: number; readonly document: object },
+  answer: { readonly status: number } & ({ readonly document: object } | { readonly html: string }),
   headers: readonly string[],
 ): number {
   if (response.destroyed) return 0
-  const body = `${JSON.stringify(answer.document)}\n`
-  const flat = [
-    'Content-Type',
-    'application/json',
-    'Content-Length',
-    String(Buffer.byteLength(body)),
-  ]
+  const [type, body] =
+    'html' in answer
+      ? ['text/html; charset=utf-8', answer.html]
+      : ['application/json', `${JSON.stringify(answer.document)}\n`]
+  const flat = ['Content-Type', type, 'Content-Length', String(Buffer.byteLength(body))]
   flat.push(...ownHeaders, 'X-Request-Id', facts.requestId, ...headers)
   if (awaitsBody(response.req)) {
     flat.push('Connection', 'close')

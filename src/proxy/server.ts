@@ -13,9 +13,9 @@ import type { Ended, Forwarder, Sent } from './forward.ts'
 import { headersForAgent, type AgentHeaderSettings } from './headers.ts'
 import type { Live, LiveEnd } from './live.ts'
 import { parserRefusal } from './malformed.ts'
-import { answerOwn, type Own } from './own.ts'
+import { answerOwn, type Own, type OwnPage } from './own.ts'
 import { judge, type JudgeSettings, type Verdict } from './pipeline.ts'
-import { isClosing, writeRefusal, writeRefusalToSocket } from './reply.ts'
+import { isClosing, writeOwn, writeRefusal, writeRefusalToSocket } from './reply.ts'
 import type { TunnelEnd, UpgradeCall } from './tunnel.ts'
 
 /** Bounds of the listener; times in ms, sizes in bytes. */
@@ -41,6 +41,8 @@ export interface ServerParts {
   readonly own: Own
   /** False once the credential behind an identity has ended: it may have, since the gates were asked. */
   readonly isGood: (identity: Identity) => boolean
+  /** The page that a browser sees in place of a refusal; undefined is the refusal itself. */
+  readonly refusalPage?: (facts: Facts, code: RefusalCode) => OwnPage | undefined
   /** Hash of the configuration that judges, for the audit log. */
   readonly configHash: () => string
   /** Told about connections that were cut, at most once a second. */
@@ -179,6 +181,11 @@ class Doorway {
     const { decision, headers } = verdict
     if (!decision.allow) {
       this.#recordRefusal(facts, verdict.identity, decision.code, decision.because)
+      const page = this.#parts.refusalPage?.(facts, decision.code)
+      if (page !== undefined) {
+        writeOwn(response, facts, page, [...page.headers, ...headers])
+        return
+      }
       const close = facts.defect !== undefined
       writeRefusal(response, decision.code, facts.requestId, { headers, close })
       return
