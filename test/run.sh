@@ -20,7 +20,7 @@ failed=
 node --test --test-isolation=none $(files test/tidy.test.ts test/unit test/contract test/property) || failed="$failed unit"
 # These open sockets, start processes and containers: a process for each file, so that none can hide another's leak.
 # shellcheck disable=SC2046
-node --test --test-concurrency=2 --test-timeout=600000 $(files test/attacks test/e2e) || failed="$failed e2e"
+node --test --test-concurrency=2 --test-timeout=300000 $(files test/attacks test/e2e) || failed="$failed e2e"
 if [ -n "$failed" ]; then
   echo "test: failed:$failed" >&2
   exit 1
