@@ -9,6 +9,7 @@ import type { Config, Loaded } from './config/load.ts'
 import { Failure, messageOf } from './errors.ts'
 import { ensureDir } from './files.ts'
 import { tokenOperations } from './identity/operations.ts'
+import { endStoredSessions, sessionOperations } from './identity/sessions.ts'
 import { TokenBook } from './identity/tokens.ts'
 import { limits, seconds } from './limits.ts'
 import type { Log } from './log.ts'
@@ -18,6 +19,7 @@ import type { Store } from './store/store.ts'
 import { agentFor } from './wiring/agent.ts'
 import { clocks } from './wiring/clocks.ts'
 import { bind, forwarderFor, listenerFor } from './wiring/listener.ts'
+import type { PasswordMode, PasswordParts } from './wiring/password.ts'
 
 /** What a sidecar is started from. */
 export interface AppSetup {
@@ -114,11 +116,14 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
   await useConfigured(tokens, config)
   tokens.start()
 
+  const login = await openLogin(config, { store, audit, live, log })
+  undo.push(() => login?.close())
+
   const agent = setup.agent ?? (await agentFor(setup, audit, tokens))
   undo.push(() => agent.stop())
   const forwarder = forwarderFor(config, agent)
   undo.push(() => forwarder.close())
-  const listener = listenerFor(loaded, { audit, agent, forwarder, live, tokens, log })
+  const listener = listenerFor(loaded, { audit, agent, forwarder, live, tokens, log, login })
   const port = await bind(listener, config)
   let graceMs = drainMs
   undo.push(async () => {
@@ -144,10 +149,10 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
     live: live.count(),
     notices: loaded.notices,
   })
-  const admin = await openAdmin(
-    join(home, 'run', 'admin.sock'),
-    operationsFor({ agent, tokens, audit, status }),
-  )
+  const admin = await openAdmin(join(home, 'run', 'admin.sock'), {
+    ...operationsFor({ agent, tokens, audit, status }),
+    ...sessionOperations(login?.endAll ?? (() => endStoredSessions(store))),
+  })
   undo.push(() => admin.close())
   await agent.start()
   audit.append({ event: 'sidecar.started', config: loaded.hash })
@@ -208,6 +213,13 @@ function openTokens(store: Store, log: Log): Promise<TokenBook> {
     random: randomBytes,
     onTrouble: (failure) => log.error({ code: failure.code }, failure.message),
   })
+}
+
+/** Loaded when the mode asks for it: whoever uses tokens alone pays nothing for passwords. */
+async function openLogin(config: Config, parts: PasswordParts): Promise<PasswordMode | undefined> {
+  if (config.gateway.auth.mode !== 'password') return undefined
+  const { openPasswordMode } = await import('./wiring/password.ts')
+  return await openPasswordMode(config, parts)
 }
 
 /** The configured token is one more entry of the table; one that was revoked stays refused. */

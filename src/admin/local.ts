@@ -5,6 +5,7 @@ import { join } from 'node:path'
 
 import { Failure } from '../errors.ts'
 import { tokenOperations } from '../identity/operations.ts'
+import { endStoredSessions, sessionOperations } from '../identity/sessions.ts'
 import { TokenBook } from '../identity/tokens.ts'
 import { openSqlite } from '../store/sqlite.ts'
 import type { Operations } from './api.ts'
@@ -23,7 +24,10 @@ export async function localOperations(
   const store = openSqlite(join(home, 'state.db'), { now })
   const tokens = await TokenBook.open({ store, now, random: randomBytes })
   return {
-    operations: tokenOperations({ tokens, now }),
+    operations: {
+      ...tokenOperations({ tokens, now }),
+      ...sessionOperations(() => endStoredSessions(store)),
+    },
     close: async () => {
       await tokens.close()
       await store.close()

@@ -21,7 +21,11 @@ export function identityGate({ identifier, lockout }: IdentityGateDeps): Gate {
   const decide = (facts: Facts, proof: Proof): Decision => {
     switch (proof.kind) {
       case 'valid':
-        return { allow: true, identity: proof.identity }
+        return proof.headers === undefined
+          ? { allow: true, identity: proof.identity }
+          : { allow: true, identity: proof.identity, headers: proof.headers }
+      case 'visitor':
+        return locked(lockout, facts, proof.kind) ?? { allow: true, identity: proof.identity }
       case 'none':
         return nothing
       case 'unlisted':
@@ -48,12 +52,19 @@ const unauthenticated = (because: string): Deny => deny('UNAUTHENTICATED', becau
 const nothing = unauthenticated('no credential')
 
 function wrong(lockout: Lockout, facts: Facts, because: string): Deny {
-  const key = addressKey(facts.peer)
-  const lockedMs = lockout.lockedFor(key)
-  if (lockedMs > 0) {
-    const retryAfter = String(Math.max(1, Math.ceil(lockedMs / 1000)))
-    return deny('AUTH_LOCKED', `${because}; address locked`, ['Retry-After', retryAfter])
-  }
-  lockout.fail(key)
+  const refused = locked(lockout, facts, because)
+  if (refused !== undefined) return refused
+  lockout.fail(addressKey(facts.peer))
   return unauthenticated(because)
+}
+
+function locked(lockout: Lockout, facts: Facts, because: string): Deny | undefined {
+  const lockedMs = lockout.lockedFor(addressKey(facts.peer))
+  if (lockedMs === 0) return undefined
+  return deny('AUTH_LOCKED', `${because}; address locked`, ['Retry-After', wholeSeconds(lockedMs)])
+}
+
+/** `Retry-After` of a wait in ms (RFC 9110 §10.2.3): never 0, because then a client would try at once. */
+export function wholeSeconds(ms: number): string {
+  return String(Math.max(1, Math.ceil(ms / 1000)))
 }

@@ -11,7 +11,12 @@ export type Proof =
       /** A credential was presented and is not good: this counts against the address. */
       readonly guess: boolean
     }
-  | { readonly kind: 'valid'; readonly identity: Identity }
+  | {
+      readonly kind: 'valid'
+      readonly identity: Identity
+      /** Flat headers for the answers to this credential. */
+      readonly headers?: readonly string[]
+    }
   /** No credential yet, on a route that takes one: a stranger to limits, refused while its address is locked. */
   | { readonly kind: 'visitor'; readonly identity: Identity }
   /** Somebody we trust vouches for who it is, and the owner's lists do not have them. */

@@ -108,6 +108,11 @@ export class Live {
     )
   }
 
+  /** True while anything of the identity is open. */
+  has(identityId: string): boolean {
+    return this.#byIdentity.has(identityId)
+  }
+
   /** How many exchanges are live. */
   count(): number {
     return this.#count

@@ -31,6 +31,7 @@ import { ownRoutes, type OwnRoute } from '../proxy/own.ts'
 import { createListener, type Listener } from '../proxy/server.ts'
 import type { TunnelEnd, TunnelSettings, UpgradeCall } from '../proxy/ws-call.ts'
 import { clocks } from './clocks.ts'
+import type { PasswordMode } from './password.ts'
 
 /** The way to the agent over HTTP. */
 export function forwarderFor(config: Config, agent: Agent): Forwarder {
@@ -54,13 +55,18 @@ export interface Parts {
   readonly live: Live
   readonly tokens: TokenBook
   readonly log: Log
+  /** Set in password mode. */
+  readonly login?: PasswordMode | undefined
 }
 
 /** The listener with its gates, not bound yet. */
 export function listenerFor(loaded: Loaded, parts: Parts): Listener {
   const { config } = loaded
   const { limits: bounds } = config.security
-  const { audit, agent, forwarder, live, tokens, log } = parts
+  const { audit, agent, forwarder, live, tokens, log, login } = parts
+  const lockout = lockoutFor(config, audit)
+  const bearer = bearerProver(login?.beside(tokens) ?? tokens)
+  const provers = login === undefined ? [bearer] : [bearer, login.prover]
   return createListener(
     {
       maxUrlBytes: bounds.maxUrlLength,
@@ -80,14 +86,19 @@ export function listenerFor(loaded: Loaded, parts: Parts): Listener {
       forwardedHeaders: config.agent.forwardedHeaders,
     },
     {
-      gates: gatesFor(config, identifier([bearerProver(tokens)]), audit),
+      gates: gatesFor(config, identifier(provers), lockout),
       audit,
       agent,
       forwarder,
       live,
       loadTunnel: tunnelFor(config, agent, live),
-      own: ownRoutes(healthRoutes(config.gateway.healthPath, agent)),
-      isGood: ({ id }) => !isTokenIdentity(id) || tokens.isGood(id),
+      own: ownRoutes([
+        ...healthRoutes(config.gateway.healthPath, agent),
+        ...(login?.routes(lockout) ?? []),
+      ]),
+      isGood: ({ id }) =>
+        (!isTokenIdentity(id) || tokens.isGood(id)) && login?.isGood(id) !== false,
+      ...(login === undefined ? {} : { refusalPage: login.refusalPage }),
       configHash: () => loaded.hash,
       onDrop: (because, count) => log.warn({ because, count }, 'connections were cut'),
     },
@@ -108,21 +119,25 @@ function peerReader(): (request: IncomingMessage) => string {
   }
 }
 
-/** The gates in the order of src/gates/order.ts, which is checked here too. */
-function gatesFor(config: Config, who: Identifier, audit: AuditSink): readonly Gate[] {
-  const { gateway, security } = config
-  const { enabled, requestsPerMinute, requestsPerMinutePerAddress, authFailures } =
-    security.rateLimiting
-  const lockout = new Lockout(
+/** One count of failures per address, whatever it was that was wrong: a token or a password. */
+function lockoutFor({ security }: Config, audit: AuditSink): Lockout {
+  const { attempts, window, lockout } = security.rateLimiting.authFailures
+  return new Lockout(
     {
-      attempts: authFailures.attempts,
-      windowMs: authFailures.window,
-      lockoutMs: authFailures.lockout,
+      attempts,
+      windowMs: window,
+      lockoutMs: lockout,
       addressesMax: limits.addresses.default,
     },
     clocks.monotonic,
     (peer, ms) => audit.append({ event: 'address.locked', peer, ms: Math.round(ms) }),
   )
+}
+
+/** The gates in the order of src/gates/order.ts, which is checked here too. */
+function gatesFor(config: Config, who: Identifier, lockout: Lockout): readonly Gate[] {
+  const { gateway, security } = config
+  const { enabled, requestsPerMinute, requestsPerMinutePerAddress } = security.rateLimiting
   const gates: Gate[] = [
     lockdownGate(() => false),
     shapeGate({ bind: [gateway.bind], publicOrigins: gateway.publicOrigins }),
