@@ -1,5 +1,6 @@
 /** May this credential do that? Scope, path prefixes and source networks of the identity. */
 import { inNetworks } from '../identity/address.ts'
+import { isRenewal } from '../identity/token-life.ts'
 import { allow, deny, type Facts, type Gate, type Scope } from './gate.ts'
 import { isUnder } from './path.ts'
 
@@ -21,6 +22,8 @@ export function scopeGate({ metricsPaths = [] }: ScopeGateDeps = {}): Gate {
       if (networks !== undefined && !inNetworks(facts.peer, networks)) {
         return deny('SCOPE_MISSING', 'outside the networks of the credential')
       }
+      // Whatever a token may do, it may be followed by another that may do the same.
+      if (isRenewal(facts)) return allow
       if (paths.length > 0 && !paths.some((prefix) => isUnder(facts.path, prefix))) {
         return deny('SCOPE_MISSING', 'outside the paths of the credential')
       }

@@ -1,11 +1,15 @@
 /** The prover of tokens: `Authorization: Bearer <token>` (RFC 6750 §2.1). */
 import type { Facts } from '../gates/gate.ts'
+import { isRenewal } from './token-life.ts'
 import { noProof, type Proof, type Prover } from './proof.ts'
 
 /** What the prover needs of the token table: one look-up. */
 export interface TokenLookup {
-  /** The proof for the value of a presented token, compared in constant time. */
-  lookUp(value: string): Proof
+  /**
+   * The proof for the value of a presented token, compared in constant time; `renewing` when it asks for nothing but
+   * its successor.
+   */
+  lookUp(value: string, renewing?: boolean): Proof
 }
 
 /**
@@ -18,11 +22,12 @@ const bearer = /^bearer +([\x21-\x7e]+)$/i
 export function bearerProver(tokens: TokenLookup): Prover {
   return {
     name: 'token',
-    prove: ({ authorization }: Facts): Proof => {
+    prove: (facts: Facts): Proof => {
+      const { authorization } = facts
       if (authorization === undefined || authorization === '') return noProof
       const value = bearer.exec(authorization)?.[1]
       if (value === undefined) return notBearer
-      return tokens.lookUp(value)
+      return tokens.lookUp(value, isRenewal(facts))
     },
   }
 }

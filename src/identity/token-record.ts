@@ -1,6 +1,7 @@
 /** One row of the token table: what is stored, when it is good, and what may be shown of it. */
 import { messageOf } from '../errors.ts'
 import type { Scope } from '../gates/gate.ts'
+import { lifeOf, type Rotation, type TokenEnd } from './token-life.ts'
 
 /** All scopes, widest first. */
 export const scopes: readonly Scope[] = ['admin', 'operate', 'chat', 'read', 'metrics']
@@ -22,20 +23,16 @@ export interface TokenRecord {
   readonly revokedAt?: number
   /** When another configured token took its place. Cleared when it comes back: its age does not begin anew. */
   readonly replacedAt?: number
+  /** When its successor was made, and which that is. */
+  readonly rotatedAt?: number
+  readonly successorId?: string
+  /** Until when it stays good although it was rotated or replaced; without it not a moment. */
+  readonly graceEndsAt?: number
+  /** The token that this one follows. It counts only once that token names it as its successor. */
+  readonly predecessorId?: string
 }
 
-/** Why a token is no longer good. */
-export type TokenEnd = 'revoked' | 'expired' | 'replaced'
-
-/** Why a token is not good at `now` (ms since the epoch); `undefined` while it is. */
-export function endOf(record: TokenRecord, now: number): TokenEnd | undefined {
-  if (record.revokedAt !== undefined) return 'revoked'
-  if (record.replacedAt !== undefined) return 'replaced'
-  if (record.expiresAt !== undefined && record.expiresAt <= now) return 'expired'
-  return undefined
-}
-
-/** What `token list` shows: never the token. */
+/** What `token list` shows: never the token. Times in ms since the epoch. */
 export interface TokenView {
   readonly id: string
   readonly name: string
@@ -50,17 +47,34 @@ export interface TokenView {
   readonly expiresAt?: number
   readonly lastUsedAt?: number
   readonly revokedAt?: number
+  /** When its age is reached: then a managed token has a successor, and a configured one must be replaced. */
+  readonly dueAt?: number
+  /** From when it is refused, as far as that is known. */
+  readonly endsAt?: number
+  /** When its successor was made, and which that is. */
+  readonly rotatedAt?: number
+  readonly successorId?: string
 }
 
 /** The view of a record at `now`. */
-export function viewOf(record: TokenRecord, now: number, lastUsedAt?: number): TokenView {
+export function viewOf(
+  record: TokenRecord,
+  now: number,
+  more: {
+    readonly lastUsedAt?: number | undefined
+    readonly rotation?: Rotation | undefined
+  } = {},
+): TokenView {
   const { id, name, kind, paths, networks, createdAt, expiresAt, revokedAt } = record
+  const { rotatedAt, successorId } = record
+  const { lastUsedAt, rotation } = more
+  const { dueAt, endsAt, end } = lifeOf(record, rotation)
   return {
     id,
     name,
     kind,
     fingerprint: fingerprintOf(record),
-    status: endOf(record, now) ?? 'good',
+    status: endsAt <= now ? end : 'good',
     scopes: record.scopes,
     paths,
     networks,
@@ -68,6 +82,10 @@ export function viewOf(record: TokenRecord, now: number, lastUsedAt?: number): T
     ...(expiresAt === undefined ? {} : { expiresAt }),
     ...(lastUsedAt === undefined ? {} : { lastUsedAt }),
     ...(revokedAt === undefined ? {} : { revokedAt }),
+    ...(Number.isFinite(dueAt) ? { dueAt } : {}),
+    ...(Number.isFinite(endsAt) ? { endsAt } : {}),
+    ...(rotatedAt === undefined ? {} : { rotatedAt }),
+    ...(successorId === undefined ? {} : { successorId }),
   }
 }
 
@@ -91,6 +109,7 @@ function isRecord(value: unknown): value is TokenRecord {
   if (typeof value !== 'object' || value === null) return false
   const fields: Readonly<Record<string, unknown>> = { ...value }
   const isText = (name: string) => typeof fields[name] === 'string'
+  const isMaybeText = (name: string) => fields[name] === undefined || isText(name)
   const isTime = (name: string) => Number.isSafeInteger(fields[name])
   const isMaybeTime = (name: string) => fields[name] === undefined || isTime(name)
   const isList = (name: string, good: (item: unknown) => boolean) => {
@@ -105,6 +124,7 @@ function isRecord(value: unknown): value is TokenRecord {
     isList('paths', isItem) &&
     isList('networks', isItem) &&
     isTime('createdAt') &&
-    ['expiresAt', 'revokedAt', 'replacedAt'].every(isMaybeTime)
+    ['expiresAt', 'revokedAt', 'replacedAt', 'rotatedAt', 'graceEndsAt'].every(isMaybeTime) &&
+    ['successorId', 'predecessorId'].every(isMaybeText)
   )
 }

@@ -5,14 +5,10 @@ import type { Scope } from '../gates/gate.ts'
 import { limits, minutes } from '../limits.ts'
 import { absent, type Store } from '../store/store.ts'
 import type { Proof } from './proof.ts'
-import {
-  endOf,
-  fingerprintOf,
-  viewOf,
-  type TokenEnd,
-  type TokenRecord,
-  type TokenView,
-} from './token-record.ts'
+import { TokenAlerts } from './token-alerts.ts'
+import { endOf, isRenewable, type TokenEnd } from './token-life.ts'
+import { fingerprintOf, type TokenRecord, type TokenView } from './token-record.ts'
+import { Rotator, type Rotated } from './token-rotation.ts'
 import {
   asFailure,
   recordPrefix,
@@ -30,6 +26,11 @@ export interface TokenBookDeps extends TokenTableDeps {
   /** The system's random source, unless a test says otherwise. */
   readonly random?: RandomBytes
   readonly tokensMax?: number
+  /**
+   * The day on which a configured token that the store does not know was first seen, by its fingerprint: the audit log
+   * remembers it when the state is lost.
+   */
+  readonly firstSeenOf?: (fingerprint: string) => Promise<number | undefined>
 }
 
 /** What a new token may do. */
@@ -45,8 +46,8 @@ export interface NewToken {
 /** The name of the configured token in lists and in the audit log. */
 export const configuredName = 'default'
 
-/** How often the book looks for expired tokens and retries a failed reading; sockets end within a second. */
-const tickMs = 500
+/** How often the book looks for ended tokens and retries a failed reading; sockets end within a second. */
+const tickMs = 250
 const flushMs = minutes(1)
 /** Swaps lost to other writers before giving up. */
 const swapsMax = 10
@@ -58,13 +59,30 @@ const swapsMax = 10
 export class TokenBook {
   readonly #deps: TokenBookDeps
   readonly #table: TokenTable
+  readonly #rotator: Rotator
+  readonly #alerts: TokenAlerts
   #queue: Promise<unknown> = Promise.resolve()
   #stops: readonly (() => void)[] = []
   #flushAt = 0
 
   private constructor(deps: TokenBookDeps) {
     this.#deps = deps
-    this.#table = new TokenTable(deps)
+    const { store, now, rotation, onTrouble } = deps
+    const table = new TokenTable(deps)
+    this.#table = table
+    this.#rotator = new Rotator({
+      store,
+      table,
+      now,
+      random: deps.random ?? randomBytes,
+      rotation,
+      onTrouble,
+      load: () => this.#load(),
+      makeRoom: () => this.#makeRoom(false),
+    })
+    const tell = ({ record, life }: Known, percent: number) =>
+      table.tell('token.ageing', record, `${percent} % of its age, due ${iso(life.dueAt)}`)
+    this.#alerts = new TokenAlerts({ store, now, rotation, onTrouble, tell })
   }
 
   /** Reads the tokens. Fails with the store's Failure when they cannot be read. */
@@ -90,9 +108,12 @@ export class TokenBook {
     await this.flush()
   }
 
-  /** Who the token belongs to. Throws while the tokens cannot be read, which is a no (GATE_FAILED). */
-  lookUp(value: string): Proof {
-    return this.#table.lookUp(value)
+  /**
+   * Who the token belongs to. `renewing` when the request asks for nothing but its successor, which a token past its
+   * age may do. Throws while the tokens cannot be read, which is a no (GATE_FAILED).
+   */
+  lookUp(value: string, renewing = false): Proof {
+    return this.#table.lookUp(value, renewing)
   }
 
   /** True while the token behind an identity is good: to be asked again when an exchange becomes a live socket. */
@@ -105,11 +126,17 @@ export class TokenBook {
     return this.#table.list()
   }
 
+  /** The token with this SHA-256 (base64), never its text; `undefined` for one that is not known here. */
+  inspect(digest: string): TokenView | undefined {
+    const known = this.#table.ofDigest(digest)
+    return known === undefined ? undefined : this.#table.view(known)
+  }
+
   /** Makes a token. Its text is in the answer and nowhere else. */
   create(input: NewToken): Promise<{ readonly token: string; readonly view: TokenView }> {
     return this.#exclusive(async () => {
       await this.#load()
-      await this.#makeRoom()
+      await this.#makeRoom(true)
       const now = this.#deps.now()
       const { id, token } = makeToken(this.#deps.random ?? randomBytes)
       const name = input.name ?? `token-${id}`
@@ -126,31 +153,64 @@ export class TokenBook {
         ...(input.expiresAt === undefined ? {} : { expiresAt: input.expiresAt }),
       }
       if (!(await this.#swap(record, absent))) throw conflict()
-      return { token, view: viewOf(record, now) }
+      return { token, view: this.#table.viewOf(record) }
     })
   }
 
   /**
-   * Revokes by id or name, for good: no later write revives it. Revoking twice is the same as once. Fails with
-   * TOKEN_UNKNOWN, or TOKEN_AMBIGUOUS when several good tokens have the name.
+   * Makes the successor of a token, by id or name: same name, same rights. Old and new are both good for the grace.
+   * Of several who ask, one gets it. Fails with TOKEN_UNKNOWN, TOKEN_AMBIGUOUS, TOKEN_ROTATED, TOKEN_CONFIGURED or
+   * TOKEN_ENDED.
+   */
+  rotate(idOrName: string): Promise<Rotated> {
+    return this.#exclusive(() => this.#rotator.rotate(() => this.#find(idOrName), 'owner'))
+  }
+
+  /** The same for the client that holds the token; fails with TOKEN_NOT_DUE before its age is reached. */
+  renew(identityId: string): Promise<Rotated> {
+    const find = () => this.#table.ofIdentity(identityId) ?? this.#find(identityId)
+    return this.#exclusive(() => this.#rotator.rotate(find, 'client'))
+  }
+
+  /** Ends the grace of a rotated token now, by id. Fails with TOKEN_UNKNOWN or TOKEN_NOT_ROTATED. */
+  retire(id: string): Promise<TokenView> {
+    return this.#exclusive(() => this.#rotator.retire(() => this.#find(id)))
+  }
+
+  /**
+   * Revokes by id or name, for good: no later write revives it. By name a token in its grace goes with its successor.
+   * Revoking twice is the same as once. Fails with TOKEN_UNKNOWN, or TOKEN_AMBIGUOUS when several tokens have the name.
    */
   revoke(idOrName: string): Promise<TokenView> {
     return this.#exclusive(async () => {
       for (let tries = 0; tries < swapsMax; tries += 1) {
         await this.#load()
-        const { record, version, usedAt } = this.#find(idOrName)
-        const now = this.#deps.now()
-        if (record.revokedAt !== undefined) return viewOf(record, now, usedAt)
-        const revoked = { ...record, revokedAt: now }
-        if (await this.#swap(revoked, version)) return viewOf(revoked, now, usedAt)
+        const found = this.#find(idOrName)
+        if (found.record.revokedAt !== undefined) return this.#table.view(found)
+        if (!(await this.#revokeBefore(found, idOrName))) continue
+        const revoked = { ...found.record, revokedAt: this.#deps.now() }
+        if (await this.#swap(revoked, found.version)) {
+          return this.#table.viewOf(revoked, found.usedAt)
+        }
       }
       throw conflict()
     })
   }
 
+  /** Who says a name means all that still comes in by it; `false` when another writer was first. */
+  async #revokeBefore(found: Known, idOrName: string): Promise<boolean> {
+    if (found.record.id === idOrName) return true
+    const revokedAt = this.#deps.now()
+    for (const { record, version } of this.#good(idOrName)) {
+      if (record.id === found.record.id) continue
+      if (!(await this.#swap({ ...record, revokedAt }, version))) return false
+    }
+    return true
+  }
+
   /**
    * Names the configured token, or `undefined` when there is none any more. The day it was first seen is kept by its
-   * hash (`firstSeenAt`: an earlier day known from elsewhere); the one before it is good no longer. When this very
+   * hash (`firstSeenAt`: an earlier day known from elsewhere); the one before it is good for the grace. When this very
    * token was revoked it stays refused: `status` says so, and `onTrouble` hears TOKEN_REVOKED.
    */
   configure(
@@ -165,10 +225,13 @@ export class TokenBook {
         if (digest !== undefined && id !== undefined) {
           if (!(await this.#seeConfigured(id, digest, options.firstSeenAt))) continue
         }
-        // Only now the old one goes: a crash in between leaves two tokens that work, never none.
-        this.#table.configuredId = id
+        const ids = id === undefined ? [] : [id]
+        // The new one is good before the old one goes: there is never none.
+        this.#table.configuredIds = new Set([...this.#table.configuredIds, ...ids])
+        if (!(await this.#replaceOthers(id))) continue
+        this.#table.configuredIds = new Set(ids)
         this.#table.notice()
-        if (await this.#replaceOthers(id)) return this.#configuredView(id)
+        return this.#configuredView(id)
       }
       throw conflict()
     })
@@ -177,7 +240,8 @@ export class TokenBook {
   /** Calls back when a token is good no longer, so that what it opened can be closed. The answer ends that. */
   onRevoked(listener: (identityId: string, end: TokenEnd) => void): () => void {
     return this.onEvent(({ event, identityId }) => {
-      if (event !== 'token.first-seen') listener(identityId, endNames[event])
+      const end = endNames[event]
+      if (end !== undefined) listener(identityId, end)
     })
   }
 
@@ -203,6 +267,7 @@ export class TokenBook {
   tick(): void {
     this.#table.notice()
     if (this.#table.unreadable !== undefined) void this.refresh()
+    else void this.#alerts.look(this.#table.all(), (known) => this.#table.isGoodNow(known))
     const now = this.#deps.now()
     if (now < this.#flushAt) return
     this.#flushAt = now + flushMs
@@ -248,6 +313,7 @@ export class TokenBook {
     const known = this.#table.get(id)
     if (known === undefined) {
       const now = this.#deps.now()
+      const remembered = await this.#deps.firstSeenOf?.(fingerprintOf({ digest }))
       const record: TokenRecord = {
         id,
         name: configuredName,
@@ -256,10 +322,10 @@ export class TokenBook {
         scopes: ['operate'],
         paths: [],
         networks: [],
-        createdAt: Math.min(firstSeenAt ?? now, now),
+        createdAt: Math.min(firstSeenAt ?? now, remembered ?? now, now),
       }
       const first = await this.#swap(record, absent)
-      if (first) this.#table.tell('token.first-seen', record)
+      if (first) this.#table.tell('token.first-seen', record, `first seen ${iso(record.createdAt)}`)
       return first
     }
     if (known.record.digest !== digest) {
@@ -268,7 +334,7 @@ export class TokenBook {
         'The configured token has the fingerprint of another. Make a new one: openssl rand -hex 32',
       )
     }
-    const { replacedAt, ...record } = known.record
+    const { replacedAt, graceEndsAt: _, ...record } = known.record
     const createdAt = Math.min(record.createdAt, firstSeenAt ?? record.createdAt)
     if (replacedAt === undefined && createdAt === record.createdAt) return true
     const seen = await this.#swap({ ...record, createdAt }, known.version)
@@ -277,10 +343,16 @@ export class TokenBook {
 
   /** Marks the configured tokens of before; `false` when another writer was first. */
   async #replaceOthers(id: string | undefined): Promise<boolean> {
+    const { now, rotation } = this.#deps
     for (const { record, version } of this.#table.all()) {
       const old = record.kind === 'configured' && record.id !== id
       if (!old || record.replacedAt !== undefined) continue
-      if (!(await this.#swap({ ...record, replacedAt: this.#deps.now() }, version))) return false
+      const replacedAt = now()
+      const graceEndsAt = replacedAt + (rotation?.graceMs ?? 0)
+      // One that has ended, or that left the configuration without another in its place, gets no grace.
+      const graced = id !== undefined && endOf(record, replacedAt, rotation) === undefined
+      const replaced = { ...record, replacedAt, ...(graced ? { graceEndsAt } : {}) }
+      if (!(await this.#swap(replaced, version))) return false
     }
     return true
   }
@@ -296,24 +368,26 @@ export class TokenBook {
         ),
       )
     }
-    return viewOf(known.record, this.#deps.now(), known.usedAt)
+    return this.#table.view(known)
   }
 
   #find(idOrName: string): Known {
     const byId = this.#table.get(idOrName)
     if (byId !== undefined) return byId
+    const good = this.#good(idOrName)
+    // In a grace two are good by one name: the newer one is meant.
+    const current = good.filter(
+      ({ record }) => record.rotatedAt === undefined && record.replacedAt === undefined,
+    )
     const named = this.#table.all().filter(({ record }) => record.name === idOrName)
-    const now = this.#deps.now()
-    // As stored: a command line beside the server does not know which token that is configured with.
-    const good = named.filter(({ record }) => endOf(record, now) === undefined)
-    const found = good[0] ?? named.at(-1)
+    const found = current[0] ?? good.at(-1) ?? named.at(-1)
     if (found === undefined) {
       throw new Failure(
         'TOKEN_UNKNOWN',
         'No token has this id or name. See "hardshell token list".',
       )
     }
-    if (good.length > 1) {
+    if (current.length > 1) {
       throw new Failure(
         'TOKEN_AMBIGUOUS',
         'Several tokens have this name. Use the id from "hardshell token list".',
@@ -322,13 +396,16 @@ export class TokenBook {
     return found
   }
 
+  /** The good tokens of a name, as stored: a command line beside the server does not know which is configured. */
+  #good(name: string): readonly Known[] {
+    const now = this.#deps.now()
+    return this.#table.all().filter(({ record, life }) => record.name === name && life.endsAt > now)
+  }
+
   #requireFreeName(name: string, now: number): void {
     const taken = this.#table
       .all()
-      .some(
-        ({ record }) =>
-          record.id === name || (record.name === name && endOf(record, now) === undefined),
-      )
+      .some(({ record, life }) => record.id === name || (record.name === name && life.endsAt > now))
     if (!taken && name !== configuredName) return
     throw new Failure(
       'TOKEN_NAME_TAKEN',
@@ -336,26 +413,32 @@ export class TokenBook {
     )
   }
 
-  /** Keeps the tokens under their bound: those that ended first go first, good ones never. */
-  async #makeRoom(): Promise<void> {
+  /** Keeps the tokens under their bound: those that ended first go first, good ones and those with a right left never. */
+  async #makeRoom(mustBe: boolean): Promise<void> {
     const max = this.#deps.tokensMax ?? limits.tokens.default
     const known = this.#table.all()
     if (known.length < max) return
     const now = this.#deps.now()
     const ended = known
       // A revoked configured token must stay known, or it would be good again.
-      .filter(({ record }) => record.kind === 'managed' && endOf(record, now) !== undefined)
-      .sort((left, right) => endedAt(left.record) - endedAt(right.record))
+      .filter(({ record }) => record.kind === 'managed')
+      .filter(({ life }) => life.endsAt <= now && !isRenewable(life, now))
+      .sort((left, right) => endedAt(left) - endedAt(right))
       .slice(0, known.length - max + 1)
-    if (ended.length === 0) {
+    if (ended.length === 0 && mustBe) {
       throw new Failure(
         'TOKENS_FULL',
         `There are ${max} tokens already. Revoke those that nobody uses (see "hardshell token list").`,
       )
     }
+    const unborn = this.#table.unborn()
     for (const { record } of ended) {
-      await this.#deps.store.remove(recordPrefix + record.id)
-      await this.#deps.store.remove(usedPrefix + record.id)
+      // What was left behind of a rotation counts for nothing only as long as its predecessor says so.
+      const left = unborn.filter((one) => one.record.predecessorId === record.id)
+      for (const { id } of [...left.map((one) => one.record), record]) {
+        await this.#deps.store.remove(recordPrefix + id)
+        await this.#deps.store.remove(usedPrefix + id)
+      }
     }
     await this.#load()
   }
@@ -368,14 +451,21 @@ export class TokenBook {
   }
 }
 
-const endNames = {
+const endNames: Partial<Record<TokenEvent['event'], TokenEnd>> = {
   'token.revoked': 'revoked',
   'token.expired': 'expired',
   'token.replaced': 'replaced',
-} as const
+  'token.retired': 'retired',
+  'token.aged': 'aged',
+}
 
-const endedAt = ({ revokedAt, expiresAt }: TokenRecord) =>
-  Math.min(revokedAt ?? Infinity, expiresAt ?? Infinity)
+/** When a token ended; one that got no grace ended with its rotation. */
+function endedAt({ record, life }: Known): number {
+  if (record.revokedAt !== undefined) return record.revokedAt
+  return Number.isFinite(life.endsAt) ? life.endsAt : (record.rotatedAt ?? record.createdAt)
+}
+
+const iso = (ms: number) => new Date(ms).toISOString()
 
 const conflict = () =>
   new Failure('TOKEN_CONFLICT', 'The token was changed by others at the same time. Try again.')
