@@ -201,9 +201,19 @@ function said(event: unknown, path: Path, account: Account, key: string): Unit {
       mentionedBy: named ? 'entity' : undefined,
       dedupeKey: `event:${own}`,
       at: instant(field(event, 'origin_server_ts'), 1),
-      replyTo: { room: room.id, event: own },
+      replyTo: { room: room.id, event: own, ...(invited(event, account) && { direct: 'yes' }) },
     },
   }
+}
+
+/** The bot is invited to what the sender calls a direct chat; the host may learn it from the owner. */
+function invited(event: unknown, account: Account): boolean {
+  const content = field(event, 'content')
+  return (
+    field(content, 'membership') === 'invite' &&
+    field(content, 'is_direct') === true &&
+    account.bot.ids.includes(text(field(event, 'state_key')) ?? '')
+  )
 }
 
 /** Typing and receipts hold no words; a presence may, and then it is its sender's. */

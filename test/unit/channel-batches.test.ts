@@ -337,6 +337,31 @@ test('Matrix edits, encrypted messages and senders without a server are seen for
   ])
 })
 
+test('a Matrix invitation of the bot to a direct chat says so, and one of somebody else does not', () => {
+  const invite = (state_key: string, is_direct: boolean) =>
+    spoke('@a:hs.test', '$1', {
+      type: 'm.room.member',
+      state_key,
+      content: { membership: 'invite', is_direct },
+    })
+  const request = put({
+    events: [
+      invite('@guard:hs.test', true),
+      invite('@guard:hs.test', false),
+      invite('@b:hs.test', true),
+    ],
+  })
+  const found = matrix.messages(request, matrixAccount)
+  assert.deepEqual(
+    found.map((one) => [one.class, one.replyTo['direct']]),
+    [
+      ['membership', 'yes'],
+      ['membership', undefined],
+      ['membership', undefined],
+    ],
+  )
+})
+
 test('a Matrix token in the query must agree with the one in the header', async () => {
   const body = { events: [] }
   const prove = (query: string, ...headers: string[]) =>

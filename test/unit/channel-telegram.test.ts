@@ -288,6 +288,15 @@ test('only an entity, a command with the name, or a reply to the bot addresses i
   assert.equal(mentioned({ text: 'x', entities: [{ type: 'text_mention', user: owner }] }), false)
 })
 
+test('the ids that Telegram lends to chats name nobody, even where a list has them', () => {
+  for (const from of [anonymousAdmin, channelBot, linked]) {
+    const update = inRoom({ from, text: 'x' })
+    assert.equal(updateMessage(update, account).sender.kind, 'service')
+    const listed = { ...settings, allowFrom: new Set([String(from.id)]) }
+    assert.equal(judgeMessage(updateMessage(update, account), listed, known).verdict, 'ignore')
+  }
+})
+
 test('a topic of a forum is part of its group', () => {
   const { room } = updateMessage(inRoom({ message_thread_id: 9, text: 'x' }), account)
   assert.deepEqual(room, { id: String(served.id), kind: 'group', threadId: '9' })

@@ -222,6 +222,24 @@ test('msteams: the service address must be Microsoft’s and the one in the toke
   )
 })
 
+test('msteams: a key that is not endorsed for Teams proves nothing', async () => {
+  const of = fixture('msteams')
+  const account = accountFor('msteams', of, first(of))
+  const keys = keysOf(of, first(of))
+  const request = requestOf(of, first(of))
+  const prove = (endorsements: readonly string[]) =>
+    ok(
+      msteams,
+      request,
+      account,
+      keys.map((key) => ({ ...key, endorsements })),
+      of.now,
+    )
+  assert.equal(await prove(['msteams']), true)
+  assert.equal(await prove(['webchat']), false)
+  assert.equal(await prove([]), false)
+})
+
 test('msteams: guests without an object id, and other tenants, are nobody', () => {
   const of = fixture('msteams')
   const account = accountFor('msteams', of, first(of))
@@ -234,4 +252,27 @@ test('msteams: guests without an object id, and other tenants, are nobody', () =
   assert.match(read({ channelData: { tenant: { id: 'other' } } })?.withhold ?? '', /tenant/)
   assert.match(read({ channelData: {}, conversation: { id: 'a:1' } })?.withhold ?? '', /tenant/)
   assert.equal(read({ text: undefined, value: { x: 1 } })?.class, 'interaction')
+})
+
+test('the keys of a token are fetched only from its service, over https', () => {
+  const number = { audienceType: 'project-number', audience: '1' }
+  const sources = [
+    googlechat.keySource?.({
+      ...accountFor('googlechat', fixture('googlechat'), first(fixture('googlechat'))),
+      settings: number,
+    }),
+    googlechat.keySource?.({
+      ...accountFor('googlechat', fixture('googlechat'), first(fixture('googlechat'))),
+      settings: { ...number, audienceType: 'app-url' },
+    }),
+    msteams.keySource?.(accountFor('msteams', fixture('msteams'), first(fixture('msteams')))),
+  ]
+  assert.deepEqual(
+    sources.map((one) => [new URL(one?.url ?? '').origin, one?.form]),
+    [
+      ['https://www.googleapis.com', 'x509'],
+      ['https://www.googleapis.com', 'jwks'],
+      ['https://login.botframework.com', 'openid'],
+    ],
+  )
 })
