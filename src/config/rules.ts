@@ -1,6 +1,7 @@
 /** Rules that look at more than one key, and what is worth knowing about a configuration that loads. */
 import { isIP } from 'node:net'
 import { judgeToken } from '../identity/token-rule.ts'
+import { passwordNotices, passwordProblems } from './password-rules.ts'
 import type { Notice, Problem } from './problems.ts'
 import { isUnspecified } from './readers.ts'
 import type { Config } from './schema.ts'
@@ -63,8 +64,9 @@ function tokenProblems({ config, given, isTroubled }: Subject): readonly Problem
     ]
   }
   const told = isTroubled('gateway.auth.token') || isTroubled('gateway.auth.tokenFile')
-  if (mode !== 'token' || told) return []
+  if (told) return []
   if (token === undefined) {
+    if (mode !== 'token') return []
     return [
       {
         code: 'TOKEN_MISSING',
@@ -150,6 +152,7 @@ export function crossProblems(subject: Subject): readonly Problem[] {
   return [
     ...bindProblems(subject),
     ...tokenProblems(subject),
+    ...passwordProblems(subject),
     ...peopleProblems(subject),
     ...agentProblems(subject),
   ]
@@ -266,6 +269,7 @@ export function noticesOf(subject: Subject): readonly Notice[] {
     ...controlUiNotices(subject.config),
     ...exposureNotices(subject.config),
     ...looseNotices(subject.config),
+    ...passwordNotices(subject.config),
     ...agentNotices(subject),
   ]
   const order = ['CRITICAL', 'WARNING', 'INFO']

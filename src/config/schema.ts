@@ -35,7 +35,7 @@ const absolute = text('an absolute path', {
 const filePath = text('a path')
 const name = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/
 
-const identityLater = { what: 'rotation, passwords, JWTs and trusted hops' }
+const identityLater = { what: 'rotation, JWTs and trusted hops' }
 const egressLater = { what: 'the egress allow-list' }
 const pluginsLater = { what: 'plugin folders' }
 const operatingLater = { what: 'monitoring, syslog, Redis and the console' }
@@ -98,7 +98,7 @@ export const settings = {
     choice(['token', 'password', 'jwt']),
     'token',
     'How clients prove who they are.',
-    { since: valuesLater(identityLater, 'password', 'jwt') },
+    { since: valuesLater(identityLater, 'jwt') },
   ),
   'gateway.auth.token': optional(secretText, 'The token that clients send as a bearer token.', {
     secret: true,
@@ -121,12 +121,12 @@ export const settings = {
   ),
   'gateway.auth.passwordHash': optional(
     text('an argon2id PHC string', {
-      pattern: /^\$argon2id\$v=19\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{16,}$/,
+      pattern: /^\$argon2id\$v=19\$m=\d+,[tp]=\d+,[tp]=\d+\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{16,}$/,
       code: 'PASSWORD_HASH',
       remedy: 'Print one with "hardshell auth hash-password"; an elided "..." is not a hash.',
     }),
     'The argon2id hash of the password.',
-    { secret: true, since: identityLater },
+    { secret: true },
   ),
   ...under('gateway.auth.jwt', {
     issuer: optional(text('an issuer'), 'The issuer that tokens must name.', {
