@@ -25,7 +25,8 @@ export const problemMeanings = {
   LOOP: 'The agent address is the address of Hardshell itself.',
   LOOSER: 'The value would loosen the sandbox; these keys may only tighten it.',
   NOT_AVAILABLE: 'The key or value belongs to a capability that is not available in this version.',
-  PASSWORD_HASH: 'The password hash is missing, elided, out of bounds or not an argon2id PHC string.',
+  PASSWORD_HASH:
+    'The password hash is missing, elided, out of bounds or not an argon2id PHC string.',
   POLICY_OPEN: 'The policy "open" was removed; use "pairing".',
   SANDBOX_OFF: 'The sandbox is off, but agent.image runs only in a sandbox.',
   SYNTAX: 'The file is not JSON5.',

@@ -121,7 +121,8 @@ export const settings = {
   ),
   'gateway.auth.passwordHash': optional(
     text('an argon2id PHC string', {
-      pattern: /^\$argon2id\$v=19\$m=\d+,[tp]=\d+,[tp]=\d+\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{16,}$/,
+      pattern:
+        /^\$argon2id\$v=19\$m=\d+,[tp]=\d+,[tp]=\d+\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{16,}$/,
       code: 'PASSWORD_HASH',
       remedy: 'Print one with "hardshell auth hash-password"; an elided "..." is not a hash.',
     }),

@@ -37,7 +37,6 @@ test('every key whose capability comes later is refused as not available, whatev
 
 test('values whose capability comes later are refused, and their neighbours load', () => {
   const refused: readonly (readonly [string, unknown])[] = [
-    ['gateway.auth.mode', 'password'],
     ['gateway.auth.mode', 'jwt'],
     ['gateway.dmPolicies.allowlist', ['user@example.com']],
     ['security.followSymlinks', true],

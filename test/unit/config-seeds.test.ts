@@ -55,9 +55,12 @@ test('the printed example tokens are refused by name', () => {
   assert.deepEqual(codesOf('{}', variable), ['gateway.auth.token TOKEN_EXAMPLE'])
 })
 
+test('the elided password hash is refused as what it is', () => {
+  assert.deepEqual(codesOf(fragment('password'), {}), ['gateway.auth.passwordHash PASSWORD_HASH'])
+})
+
 test('fragments of later capabilities are refused as not available, and for nothing else', () => {
   const expected = {
-    password: ['gateway.auth.mode', 'gateway.auth.passwordHash'],
     'dm-policies': ['gateway.dmPolicies.allowlist'],
     'group-policies': ['allowedGroups', 'enabled', 'mentionGating'].map(
       (key) => `gateway.groupPolicies.${key}`,
