@@ -8,6 +8,7 @@ import type { AuditSink } from './audit/record.ts'
 import type { Config, Loaded } from './config/load.ts'
 import { Failure, messageOf } from './errors.ts'
 import { ensureDir } from './files.ts'
+import { bearerProver } from './identity/bearer.ts'
 import { tokenOperations } from './identity/operations.ts'
 import { endStoredSessions, sessionOperations } from './identity/sessions.ts'
 import { TokenBook } from './identity/tokens.ts'
@@ -19,6 +20,7 @@ import type { Store } from './store/store.ts'
 import { agentFor } from './wiring/agent.ts'
 import { clocks } from './wiring/clocks.ts'
 import { bind, forwarderFor, listenerFor } from './wiring/listener.ts'
+import { openVouching } from './wiring/vouching.ts'
 import type { PasswordMode, PasswordParts } from './wiring/password.ts'
 
 /** What a sidecar is started from. */
@@ -123,7 +125,18 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
   undo.push(() => agent.stop())
   const forwarder = forwarderFor(config, agent)
   undo.push(() => forwarder.close())
-  const listener = listenerFor(loaded, { audit, agent, forwarder, live, tokens, log, login })
+  const vouching = await openVouching(loaded, { tokens: bearerProver(tokens), live, log })
+  undo.push(() => vouching.close())
+  const listener = listenerFor(loaded, {
+    audit,
+    agent,
+    forwarder,
+    live,
+    tokens,
+    log,
+    login,
+    vouching,
+  })
   const port = await bind(listener, config)
   let graceMs = drainMs
   undo.push(async () => {

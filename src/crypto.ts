@@ -1,4 +1,5 @@
 /** Everything that is signed: the one file that knows jose, which is loaded at first use. */
+import type { CryptoKey } from 'jose'
 
 /** An Ed25519 key pair as a JWK (RFC 8037), as it stands in a key file. */
 export interface SigningKey {
@@ -138,4 +139,119 @@ export async function keyIdOf(token: string): Promise<string | undefined> {
     if (thrown instanceof TypeError) return undefined
     throw thrown
   }
+}
+
+/** A public key, ready to verify with. */
+export type VerifyKey = CryptoKey
+
+/**
+ * What a client's token may be signed with, and the key that each algorithm needs: asymmetric ones only, so that no
+ * public key can ever serve as a shared secret (RFC 8725 §3.1, §3.2).
+ */
+const clientAlgorithms: Readonly<Record<string, string>> = {
+  RS256: 'RSA',
+  RS384: 'RSA',
+  RS512: 'RSA',
+  PS256: 'RSA',
+  PS384: 'RSA',
+  PS512: 'RSA',
+  ES256: 'P-256',
+  ES384: 'P-384',
+  ES512: 'P-521',
+  EdDSA: 'Ed25519',
+  Ed25519: 'Ed25519',
+}
+
+/** Says whether a client's token may be signed with this algorithm. */
+export function isClientAlgorithm(alg: unknown): alg is string {
+  return typeof alg === 'string' && Object.hasOwn(clientAlgorithms, alg)
+}
+
+/** Says whether a JWK (RFC 7517) may verify this algorithm, by its kind and by what it says it is for. */
+export function isKeyFor(jwk: Readonly<Record<string, unknown>>, alg: string): boolean {
+  const kind = jwk['kty'] === 'RSA' ? 'RSA' : jwk['crv']
+  if (!isClientAlgorithm(alg) || kind !== clientAlgorithms[alg]) return false
+  const { use, key_ops: uses, alg: only } = jwk
+  const edwards = alg === 'EdDSA' || alg === 'Ed25519'
+  return (
+    (use === undefined || use === 'sig') &&
+    (uses === undefined || (Array.isArray(uses) && uses.includes('verify'))) &&
+    (only === undefined || only === alg || (edwards && (only === 'EdDSA' || only === 'Ed25519')))
+  )
+}
+
+/** The public part of a JWK as a key for one algorithm; undefined when it is no such key. */
+export async function importVerifyKey(
+  jwk: Readonly<Record<string, unknown>>,
+  alg: string,
+): Promise<VerifyKey | undefined> {
+  if (!isKeyFor(jwk, alg)) return undefined
+  const { importJWK } = await import('jose')
+  const { kty, n, e, crv, x, y } = jwk
+  const parts = Object.entries({ n, e, crv, x, y }).filter(([, part]) => part !== undefined)
+  try {
+    const key = await importJWK({ kty: String(kty), ...Object.fromEntries(parts) }, alg)
+    return key instanceof Uint8Array ? undefined : key
+  } catch (thrown) {
+    // Errors of jose and of the engine alike: a key that cannot be read is no key.
+    if (thrown instanceof Error) return undefined
+    throw thrown
+  }
+}
+
+/** The claims of a good token, or why it is none: a sentence for the log without a word of the client's. */
+export type JwtVerdict =
+  | { readonly claims: Readonly<Record<string, unknown>> }
+  | { readonly because: string }
+
+/**
+ * Verifies a client's token (RFC 7519, RFC 8725) against `now` in ms since the epoch: algorithm, signature, `iss`, `aud`,
+ * `exp` and `nbf`. Only `find` gives keys; what the token says about keys and addresses is never looked at. What `find`
+ * throws comes through.
+ */
+export async function verifyClientJwt(
+  token: string,
+  find: (alg: string, kid: string | undefined) => Promise<VerifyKey | undefined>,
+  rules: JwtRules,
+  now: number,
+): Promise<JwtVerdict> {
+  const { jwtVerify, errors } = await import('jose')
+  try {
+    const verified = await jwtVerify(
+      token,
+      async ({ alg, kid }) => {
+        const key = await find(alg, kid)
+        if (key === undefined) throw new errors.JWKSNoMatchingKey()
+        return key
+      },
+      {
+        algorithms: Object.keys(clientAlgorithms),
+        issuer: rules.issuer,
+        audience: rules.audience,
+        requiredClaims: ['exp'],
+        clockTolerance: rules.toleranceMs / 1000,
+        currentDate: new Date(now),
+      },
+    )
+    return { claims: verified.payload }
+  } catch (thrown) {
+    if (thrown instanceof errors.JWTClaimValidationFailed) {
+      const { claim, reason } = thrown
+      return { because: `the claim ${claim} is ${reason === 'missing' ? 'missing' : 'not good'}` }
+    }
+    if (thrown instanceof errors.JOSEError) {
+      return { because: joseReasons[thrown.code] ?? 'it is malformed' }
+    }
+    // A key that is too weak is a TypeError of jose: no proof either way.
+    if (thrown instanceof TypeError) return { because: 'the key is not acceptable' }
+    throw thrown
+  }
+}
+
+const joseReasons: Readonly<Record<string, string>> = {
+  ERR_JWT_EXPIRED: 'it has expired',
+  ERR_JOSE_ALG_NOT_ALLOWED: 'its algorithm is not allowed',
+  ERR_JWS_SIGNATURE_VERIFICATION_FAILED: 'its signature is wrong',
+  ERR_JWKS_NO_MATCHING_KEY: 'the issuer has no such key',
+  ERR_JOSE_NOT_SUPPORTED: 'it needs an extension that is not supported',
 }

@@ -32,6 +32,7 @@ import { createListener, type Listener } from '../proxy/server.ts'
 import type { TunnelEnd, TunnelSettings, UpgradeCall } from '../proxy/ws-call.ts'
 import { clocks } from './clocks.ts'
 import type { PasswordMode } from './password.ts'
+import type { Vouching } from './vouching.ts'
 
 /** The way to the agent over HTTP. */
 export function forwarderFor(config: Config, agent: Agent): Forwarder {
@@ -57,16 +58,21 @@ export interface Parts {
   readonly log: Log
   /** Set in password mode. */
   readonly login?: PasswordMode | undefined
+  readonly vouching: Vouching
 }
 
 /** The listener with its gates, not bound yet. */
 export function listenerFor(loaded: Loaded, parts: Parts): Listener {
   const { config } = loaded
   const { limits: bounds } = config.security
-  const { audit, agent, forwarder, live, tokens, log, login } = parts
+  const { audit, agent, forwarder, live, tokens, log, login, vouching } = parts
   const lockout = lockoutFor(config, audit)
   const bearer = bearerProver(login?.beside(tokens) ?? tokens)
-  const provers = login === undefined ? [bearer] : [bearer, login.prover]
+  const provers = [
+    vouching.jwt ?? bearer,
+    ...(login === undefined ? [] : [login.prover]),
+    ...(vouching.tailscale === undefined ? [] : [vouching.tailscale]),
+  ]
   return createListener(
     {
       maxUrlBytes: bounds.maxUrlLength,
@@ -82,11 +88,12 @@ export function listenerFor(loaded: Loaded, parts: Parts): Listener {
       monotonic: clocks.monotonic,
       newId: randomUUID,
       peerOf: peerReader(),
+      hops: vouching.hops,
       agentToken: config.agent.token,
       forwardedHeaders: config.agent.forwardedHeaders,
     },
     {
-      gates: gatesFor(config, identifier(provers), lockout),
+      gates: gatesFor(config, identifier(provers), lockout, vouching.tailnetHosts),
       audit,
       agent,
       forwarder,
@@ -97,7 +104,9 @@ export function listenerFor(loaded: Loaded, parts: Parts): Listener {
         ...(login?.routes(lockout) ?? []),
       ]),
       isGood: ({ id }) =>
-        (!isTokenIdentity(id) || tokens.isGood(id)) && login?.isGood(id) !== false,
+        (!isTokenIdentity(id) || tokens.isGood(id)) &&
+        login?.isGood(id) !== false &&
+        vouching.isGood(id),
       ...(login === undefined ? {} : { refusalPage: login.refusalPage }),
       configHash: () => loaded.hash,
       onDrop: (because, count) => log.warn({ because, count }, 'connections were cut'),
@@ -135,12 +144,22 @@ function lockoutFor({ security }: Config, audit: AuditSink): Lockout {
 }
 
 /** The gates in the order of src/gates/order.ts, which is checked here too. */
-function gatesFor(config: Config, who: Identifier, lockout: Lockout): readonly Gate[] {
+function gatesFor(
+  config: Config,
+  who: Identifier,
+  lockout: Lockout,
+  tailnetHosts: ReadonlySet<string>,
+): readonly Gate[] {
   const { gateway, security } = config
   const { enabled, requestsPerMinute, requestsPerMinutePerAddress } = security.rateLimiting
   const gates: Gate[] = [
     lockdownGate(() => false),
-    shapeGate({ bind: [gateway.bind], publicOrigins: gateway.publicOrigins }),
+    shapeGate({
+      bind: [gateway.bind],
+      publicOrigins: gateway.publicOrigins,
+      tailnetHosts,
+      allowFunnel: gateway.auth.tailscale.allowFunnel,
+    }),
     pathGate(security.paths),
     addressRateGate({
       limiter: memoryLimiter({ perMinute: requestsPerMinutePerAddress }),
