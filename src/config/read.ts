@@ -30,6 +30,8 @@ export interface Reading {
 /** Problems that are told even for a key that is not available yet, because they quote a migration. */
 const migrations: ReadonlySet<ProblemCode> = new Set(['POLICY_OPEN', 'WILDCARD'])
 const ownName = /^[A-Za-z0-9][A-Za-z0-9_:.-]{0,127}$/
+/** Names that services give: "-1001234", "!room:example.org", "spaces/AAA". */
+const roomName = /^(?!__proto__$)[^\u0000-\u001f\u007f]{1,300}$/
 const variable = /\$\{([^}]*)\}?/g
 const onlyVariable = /^\$\{[A-Za-z_][A-Za-z0-9_]*\}$/
 
@@ -249,20 +251,34 @@ function readLeaf(
   return { value: result.value }
 }
 
-function put(given: Given, pattern: string, names: readonly string[], value: unknown): boolean {
-  const free = [...names]
-  const segments = pattern.split('.').map((part) => (part === '*' ? (free.shift() ?? '') : part))
+/** The branch at these segments, made where it is missing. */
+function branchAt(given: Given, segments: readonly string[]): Given {
   let at = given
-  for (const segment of segments.slice(0, -1)) {
+  for (const segment of segments) {
     const there = at.get(segment)
     const next = there instanceof Map ? there : (new Map() as Given)
     at.set(segment, next)
     at = next
   }
+  return at
+}
+
+function segmentsOf(pattern: string, names: readonly string[]): readonly string[] {
+  const free = [...names]
+  return pattern.split('.').map((part) => (part === '*' ? (free.shift() ?? '') : part))
+}
+
+function put(given: Given, pattern: string, names: readonly string[], value: unknown): boolean {
+  const segments = segmentsOf(pattern, names)
+  const at = branchAt(given, segments.slice(0, -1))
   const last = segments.at(-1) ?? ''
   if (at.has(last)) return false
   at.set(last, { value })
   return true
+}
+
+function namesOf({ wildcard }: Node): RegExp {
+  return /\.(?:groups|topics)\.\*$/.test(wildcard?.pattern ?? '') ? roomName : ownName
 }
 
 function walk(
@@ -280,7 +296,7 @@ function walk(
   }
   for (const name of Object.keys(value)) {
     const named = node.children.get(name)
-    const child = named ?? (ownName.test(name) ? node.wildcard : undefined)
+    const child = named ?? (namesOf(node).test(name) ? node.wildcard : undefined)
     if (child === undefined) {
       unknownKey(node, at.path, name, reading)
       continue
@@ -288,6 +304,8 @@ function walk(
     const path = pathTo(at.path, name)
     const names = named === undefined ? [...at.names, name] : at.names
     if (child.row === undefined) {
+      // A name that the owner chose counts even when nothing is said about it: `groups: { "-1001": {} }`.
+      if (named === undefined) branchAt(given, segmentsOf(child.pattern, names))
       walk(child, value[name], { path, names }, given, reading)
       continue
     }

@@ -2,6 +2,7 @@
 import { isIP } from 'node:net'
 import { judgeToken } from '../identity/token-rule.ts'
 import { passwordNotices, passwordProblems } from './password-rules.ts'
+import { channelNotices, channelProblems } from './channel-rules.ts'
 import type { Notice, Problem } from './problems.ts'
 import { isUnspecified } from './readers.ts'
 import type { Config } from './schema.ts'
@@ -154,6 +155,7 @@ export function crossProblems(subject: Subject): readonly Problem[] {
     ...tokenProblems(subject),
     ...passwordProblems(subject),
     ...peopleProblems(subject),
+    ...channelProblems(subject),
     ...agentProblems(subject),
   ]
 }
@@ -271,6 +273,7 @@ export function noticesOf(subject: Subject): readonly Notice[] {
     ...looseNotices(subject.config),
     ...passwordNotices(subject.config),
     ...agentNotices(subject),
+    ...channelNotices(subject.config),
   ]
   const order = ['CRITICAL', 'WARNING', 'INFO']
   return all.toSorted((a, b) => order.indexOf(a.level) - order.indexOf(b.level))

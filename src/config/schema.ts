@@ -16,10 +16,10 @@ import {
   upstream,
   urlPath,
 } from './readers.ts'
-import { channelRows, peopleLater, secretText, senderEntry } from './channel-rows.ts'
+import { accountRows, channelRows, secretText, senderEntry } from './channel-rows.ts'
 import { key, optional, under, valuesLater } from './row.ts'
 import { sandboxRows } from './sandbox-rows.ts'
-import type { Later, Nested, Row, Table } from './row.ts'
+import type { Nested, Row, Table } from './row.ts'
 
 /** Bounds that no part of the program but a row here needs. */
 const bounds = {
@@ -40,11 +40,6 @@ const egressLater = { what: 'the egress allow-list' }
 const pluginsLater = { what: 'plugin folders' }
 const operatingLater = { what: 'monitoring, syslog, Redis and the console' }
 const openclawLater = { what: "OpenClaw's own protocol" }
-
-const whenNotEmpty = (later: { readonly what: string }): Later<readonly unknown[]> => ({
-  ...later,
-  needs: (value) => value.length > 0,
-})
 
 /** The reason of a limit is its doc sentence; `doc` comes first where the reason alone does not say what it is. */
 const counted = (limit: Limit, doc?: string): Row<number> =>
@@ -174,27 +169,22 @@ export const settings = {
     list(senderEntry),
     [],
     'People who are served: senders and identities that others vouch for.',
-    { since: whenNotEmpty(peopleLater) },
   ),
   'gateway.dmPolicies.denyByDefault': key(
     flag,
     true,
     'People without an entry are not served; false only lets vouched identities ask to pair.',
   ),
-  'gateway.groupPolicies.enabled': key(flag, true, "Applies the gateway's own list of groups.", {
-    since: peopleLater,
-  }),
+  'gateway.groupPolicies.enabled': key(flag, true, "Applies the gateway's own list of groups."),
   'gateway.groupPolicies.allowedGroups': key(
     list(text('a group')),
     [],
-    'Groups that are served; empty means none.',
-    { since: peopleLater },
+    'Groups that are served; empty means none but those that a channel lists itself.',
   ),
   'gateway.groupPolicies.mentionGating': key(
     flag,
     true,
     'A group message reaches the agent only if it mentions the bot.',
-    { since: peopleLater },
   ),
   'gateway.controlUi.allowInsecureAuth': optional(
     flag,
@@ -290,7 +280,7 @@ export const settings = {
     'WebSockets at once from one address.',
   ),
   ...under('channels.*', channelRows),
-  ...under('channels.*.accounts.*', channelRows),
+  ...under('channels.*.accounts.*', accountRows),
   'agent.upstream': optional(
     upstream,
     'Where an agent that already runs answers; http://127.0.0.1:18789 when neither this nor agent.image is set.',
@@ -363,9 +353,7 @@ export const settings = {
     'How OpenClaw is told who the client is.',
     { since: openclawLater },
   ),
-  owners: key(list(senderEntry), [], "The owner's own identities and senders.", {
-    since: peopleLater,
-  }),
+  owners: key(list(senderEntry), [], "The owner's own identities and senders."),
   ...under('agents.defaults.sandbox', sandboxRows),
   'egress.mode': key(
     choice(['deny', 'allowlist']),

@@ -150,7 +150,9 @@ test('the order of keys changes neither the problems nor the hash', () => {
 })
 
 test('a misspelt key is led back to the key that was meant', () => {
-  const available = [...rowsByPath].filter(([, row]) => isAvailable(row)).map(([path]) => path)
+  const available = [...rowsByPath]
+    .filter(([, row]) => isAvailable(row))
+    .map(([path]) => path.replaceAll('*', 'telegram'))
   fc.assert(
     fc.property(fc.constantFrom(...available), fc.nat(), (path, at) => {
       const names = path.split('.')
