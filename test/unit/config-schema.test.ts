@@ -72,7 +72,12 @@ test('a capability becomes available by removing one field of its row', () => {
 test('every secret key takes a file, and the schema for editors says so', () => {
   const secrets = rows.filter(([, row]) => row.secret === true && isAvailable(row))
   const paths = secrets.map(([path]) => path).filter((path) => !path.startsWith('channels.'))
-  assert.deepEqual(paths, ['gateway.auth.token', 'agent.env', 'agent.token'])
+  assert.deepEqual(paths, [
+    'gateway.auth.token',
+    'gateway.auth.passwordHash',
+    'agent.env',
+    'agent.token',
+  ])
   const text = JSON.stringify(jsonSchema())
   assert.equal(text.split('"required":["file"]').length - 1, secrets.length)
 })
@@ -90,7 +95,7 @@ test('the schema for editors knows every key and forbids all others', () => {
   }
   assert.equal(at('gateway')['additionalProperties'], false)
   assert.deepEqual(at('gateway.auth.mode')['anyOf'], [
-    { type: 'string', enum: ['token'] },
+    { type: 'string', enum: ['token', 'password'] },
     { type: 'string', pattern: '\\$\\{[A-Za-z_][A-Za-z0-9_]*\\}' },
   ])
 })
