@@ -77,6 +77,21 @@ export function isWeak({ cost, salt, tag }: PasswordHash): boolean {
   )
 }
 
+/** What keeps a text from being a good password, to complete "the password …"; undefined when nothing does. */
+export function passwordProblem(password: string): string | undefined {
+  const { min, max } = limits.passwordBytes
+  const characters = [...password.normalize('NFC')]
+  if (characters.length < min) return `has ${characters.length} characters, and ${min} are needed`
+  if (Buffer.byteLength(password) > max) return `is longer than ${max} bytes`
+  if (/[\u0000-\u001f\u007f]/.test(password)) return 'has a line end or another control character'
+  if (new Set(characters).size < differentMin) {
+    return `has fewer than ${differentMin} different characters`
+  }
+  return undefined
+}
+
+const differentMin = 5
+
 /** The hash of a password as a PHC string, with a fresh salt. Costs some 200 ms and 64 MiB. */
 export async function hashPassword(
   password: string,
