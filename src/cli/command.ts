@@ -18,6 +18,8 @@ export interface Io {
   err(text: string): void
   /** Everything on standard input, at most 1 MiB, without the last line end. */
   stdin(): Promise<string>
+  /** Asks on the terminal for a line that does not appear there; undefined when standard input is no terminal. */
+  askHidden?(prompt: string): Promise<string | undefined>
   /** Standard input and output are a terminal. */
   readonly interactive: boolean
 }

@@ -10,6 +10,7 @@ export const nouns: Readonly<Record<string, () => Promise<readonly Command[]>>> 
   health: async () => (await import('./status.ts')).statusCommands,
   stop: async () => (await import('./status.ts')).statusCommands,
   token: async () => (await import('./token.ts')).tokenCommands,
+  auth: async () => (await import('./auth.ts')).authCommands,
   audit: async () => (await import('./audit.ts')).auditCommands,
   config: async () => (await import('./config.ts')).configCommands,
   agent: async () => (await import('./agent.ts')).agentCommands,

@@ -163,6 +163,11 @@ export function processIo(from: NodeJS.Process): Io {
         .toString('utf8')
         .replace(/\r?\n$/, '')
     },
+    askHidden: async (prompt) => {
+      if (!from.stdin.isTTY) return undefined
+      const { askHidden } = await import('./hidden.ts')
+      return askHidden(from, prompt)
+    },
     interactive: from.stdin.isTTY && from.stdout.isTTY,
   }
 }
