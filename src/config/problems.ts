@@ -23,6 +23,7 @@ export const problemMeanings = {
   FILE_READ: 'A file cannot be read.',
   FORMAT: 'The value is not in the form that the key needs.',
   HANDLE: 'An entry of a list can change hands, or is no id of that channel.',
+  KEY_NEEDED: 'A key is missing that another key needs.',
   LOOP: 'The agent address is the address of Hardshell itself.',
   LOOSER: 'The value would loosen the sandbox; these keys may only tighten it.',
   NOT_AVAILABLE: 'The key or value belongs to a capability that is not available in this version.',

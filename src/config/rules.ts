@@ -7,6 +7,7 @@ import type { Notice, Problem } from './problems.ts'
 import { isUnspecified } from './readers.ts'
 import type { Config } from './schema.ts'
 import { launchKeys } from './tree.ts'
+import { vouchingNotices, vouchingProblems } from './vouching-rules.ts'
 
 /** What the rules look at. */
 export interface Subject {
@@ -153,6 +154,7 @@ export function crossProblems(subject: Subject): readonly Problem[] {
   return [
     ...bindProblems(subject),
     ...tokenProblems(subject),
+    ...vouchingProblems(subject),
     ...passwordProblems(subject),
     ...peopleProblems(subject),
     ...channelProblems(subject),
@@ -270,6 +272,7 @@ export function noticesOf(subject: Subject): readonly Notice[] {
   const all = [
     ...controlUiNotices(subject.config),
     ...exposureNotices(subject.config),
+    ...vouchingNotices(subject),
     ...looseNotices(subject.config),
     ...passwordNotices(subject.config),
     ...agentNotices(subject),

@@ -19,6 +19,7 @@ import {
 import { accountRows, channelRows, secretText, senderEntry } from './channel-rows.ts'
 import { key, optional, under, valuesLater } from './row.ts'
 import { sandboxRows } from './sandbox-rows.ts'
+import { hopNetwork, jwtRows, tailscaleRows } from './vouching-rows.ts'
 import type { Nested, Row, Table } from './row.ts'
 
 /** Bounds that no part of the program but a row here needs. */
@@ -79,10 +80,9 @@ export const settings = {
     'Origins under which browsers and tunnels reach Hardshell; their hosts pass the Host check.',
   ),
   'gateway.trustedProxies': key(
-    list(text('an address or CIDR'), { max: 100 }),
+    list(hopNetwork, { max: 100 }),
     [],
-    'Hops in front of Hardshell whose word about the client address is believed.',
-    { since: identityLater },
+    'Hops in front of Hardshell whose word about the client is believed: addresses and networks.',
   ),
   'gateway.healthPath': key(
     urlPath,
@@ -93,7 +93,6 @@ export const settings = {
     choice(['token', 'password', 'jwt']),
     'token',
     'How clients prove who they are.',
-    { since: valuesLater(identityLater, 'jwt') },
   ),
   'gateway.auth.token': optional(secretText, 'The token that clients send as a bearer token.', {
     secret: true,
@@ -124,42 +123,8 @@ export const settings = {
     'The argon2id hash of the password.',
     { secret: true },
   ),
-  ...under('gateway.auth.jwt', {
-    issuer: optional(text('an issuer'), 'The issuer that tokens must name.', {
-      since: identityLater,
-    }),
-    audience: optional(text('an audience'), 'The audience that tokens must name.', {
-      since: identityLater,
-    }),
-    jwks: optional(text('a URL or file'), 'Where the keys of the issuer are.', {
-      since: identityLater,
-    }),
-    identityClaim: key(text('a claim'), 'sub', 'The claim that names the identity.', {
-      since: identityLater,
-    }),
-    groupsClaim: key(text('a claim'), 'groups', 'The claim that lists the groups.', {
-      since: identityLater,
-    }),
-  }),
-  ...under('gateway.auth.tailscale', {
-    enabled: key(
-      flag,
-      false,
-      "Believes Tailscale's identity headers once LocalAPI confirms them.",
-      {
-        since: identityLater,
-      },
-    ),
-    socket: key(
-      absolute,
-      '/var/run/tailscale/tailscaled.sock',
-      'The socket of the Tailscale LocalAPI.',
-      { since: identityLater },
-    ),
-    allowFunnel: key(flag, false, 'Serves requests that come through Tailscale Funnel.', {
-      since: identityLater,
-    }),
-  }),
+  ...under('gateway.auth.jwt', jwtRows),
+  ...under('gateway.auth.tailscale', tailscaleRows),
   'gateway.dmPolicies.enabled': key(
     flag,
     true,

@@ -37,7 +37,6 @@ test('every key whose capability comes later is refused as not available, whatev
 
 test('values whose capability comes later are refused, and their neighbours load', () => {
   const refused: readonly (readonly [string, unknown])[] = [
-    ['gateway.auth.mode', 'jwt'],
     ['security.followSymlinks', true],
     ['agent.protocol', 'openclaw'],
     ['agents.defaults.sandbox.mode', 'non-main'],
@@ -95,7 +94,7 @@ test('the schema for editors knows every key and forbids all others', () => {
   }
   assert.equal(at('gateway')['additionalProperties'], false)
   assert.deepEqual(at('gateway.auth.mode')['anyOf'], [
-    { type: 'string', enum: ['token', 'password'] },
+    { type: 'string', enum: ['token', 'password', 'jwt'] },
     { type: 'string', pattern: '\\$\\{[A-Za-z_][A-Za-z0-9_]*\\}' },
   ])
 })

@@ -1,0 +1,96 @@
+/** Rules between the keys of those who vouch for clients, and what is worth knowing about them. */
+import type { Notice, Problem } from './problems.ts'
+import type { Subject } from './rules.ts'
+import { rowsByPath } from './tree.ts'
+
+const needed = {
+  issuer: 'Set it to the "iss" that your identity provider writes into its tokens.',
+  audience: 'Set it to the "aud" of tokens that are meant for Hardshell, and for nothing else.',
+  jwks: 'Set it to the "jwks_uri" of your identity provider, or to a file with its public keys.',
+} as const
+const jwtKeys = ['issuer', 'audience', 'jwks', 'identityClaim', 'groupsClaim'] as const
+
+/** What is given and says more than the default does. */
+function says({ given, isTroubled }: Subject, path: string, value: unknown): boolean {
+  return given.has(path) && !isTroubled(path) && value !== rowsByPath.get(path)?.default
+}
+
+function without(path: string, what: string): Problem {
+  return {
+    code: 'EXCLUSIVE',
+    path,
+    message: `has no effect without ${what}`,
+    remedy: `Remove it, or set ${what}.`,
+  }
+}
+
+function jwtProblems(subject: Subject): readonly Problem[] {
+  const { config, isTroubled } = subject
+  const { mode, jwt } = config.gateway.auth
+  if (isTroubled('gateway.auth.mode')) return []
+  if (mode !== 'jwt') {
+    return jwtKeys
+      .filter((key) => says(subject, `gateway.auth.jwt.${key}`, jwt[key]))
+      .map((key) => without(`gateway.auth.jwt.${key}`, 'gateway.auth.mode: "jwt"'))
+  }
+  return (['issuer', 'audience', 'jwks'] as const).flatMap((key): readonly Problem[] => {
+    const path = `gateway.auth.jwt.${key}`
+    if (jwt[key] !== undefined || isTroubled(path)) return []
+    const message = 'is missing, and gateway.auth.mode "jwt" needs it'
+    return [{ code: 'KEY_NEEDED', path, message, remedy: needed[key] }]
+  })
+}
+
+function tailscaleProblems(subject: Subject): readonly Problem[] {
+  const { config, isTroubled } = subject
+  const { auth, trustedProxies } = config.gateway
+  const socket = 'gateway.auth.tailscale.socket'
+  if (!auth.tailscale.enabled) {
+    return says(subject, socket, auth.tailscale.socket)
+      ? [without(socket, 'gateway.auth.tailscale.enabled: true')]
+      : []
+  }
+  if (trustedProxies.length > 0 || isTroubled('gateway.trustedProxies')) return []
+  return [
+    {
+      code: 'KEY_NEEDED',
+      path: 'gateway.trustedProxies',
+      message: 'is empty, and gateway.auth.tailscale.enabled needs the hop that names the logins',
+      remedy: 'Add the address from which "tailscale serve" comes, usually "127.0.0.1".',
+    },
+  ]
+}
+
+/** Every problem between these keys. */
+export function vouchingProblems(subject: Subject): readonly Problem[] {
+  return [...jwtProblems(subject), ...tailscaleProblems(subject)]
+}
+
+/** What is worth knowing about these keys. */
+export function vouchingNotices({ config }: Subject): readonly Notice[] {
+  const { auth, dmPolicies, groupPolicies } = config.gateway
+  const notices: Notice[] = []
+  const people = dmPolicies.enabled ? dmPolicies.allowlist.length : 0
+  const groups =
+    groupPolicies.enabled && auth.mode === 'jwt' ? groupPolicies.allowedGroups.length : 0
+  if ((auth.mode === 'jwt' || auth.tailscale.enabled) && people + groups === 0) {
+    notices.push({
+      level: 'WARNING',
+      code: 'NOBODY_LISTED',
+      path: 'gateway.dmPolicies.allowlist',
+      message: 'names nobody, so that no JWT and no Tailscale login is let in',
+      remedy:
+        'List the e-mails, logins or subjects of the people, or their groups in allowedGroups.',
+    })
+  }
+  if (auth.tailscale.allowFunnel) {
+    notices.push({
+      level: 'WARNING',
+      code: 'FUNNEL_ALLOWED',
+      path: 'gateway.auth.tailscale.allowFunnel',
+      message: 'is true; the whole internet may try its luck',
+      remedy: 'Set it to false unless strangers on the internet are meant to reach this.',
+    })
+  }
+  return notices
+}
