@@ -1,5 +1,4 @@
 /** The composition root: from a configuration to a running sidecar, and back down in order. */
-import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 
 import { openAdmin, type Operations } from './admin/api.ts'
@@ -11,17 +10,17 @@ import { ensureDir } from './files.ts'
 import { bearerProver } from './identity/bearer.ts'
 import { tokenOperations } from './identity/operations.ts'
 import { endStoredSessions, sessionOperations } from './identity/sessions.ts'
-import { TokenBook } from './identity/tokens.ts'
+import type { TokenBook } from './identity/tokens.ts'
 import { limits, seconds } from './limits.ts'
 import type { Log } from './log.ts'
 import { Live } from './proxy/live.ts'
 import { openSqlite } from './store/sqlite.ts'
-import type { Store } from './store/store.ts'
 import { agentFor } from './wiring/agent.ts'
 import { clocks } from './wiring/clocks.ts'
 import { bind, forwarderFor, listenerFor } from './wiring/listener.ts'
 import { openVouching } from './wiring/vouching.ts'
 import type { PasswordMode, PasswordParts } from './wiring/password.ts'
+import { openTokens } from './wiring/tokens.ts'
 
 /** What a sidecar is started from. */
 export interface AppSetup {
@@ -104,19 +103,13 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
   undo.push(() => audit.close())
   const store = openSqlite(join(home, 'state.db'), { now: clocks.now })
   undo.push(() => store.close())
-  const tokens = await openTokens(store, log)
-  undo.push(() => tokens.close())
-
   const live = new Live({
     maxPerIdentity: config.security.limits.webSocket.maxPerIdentity,
     maxPerAddress: config.security.limits.webSocket.maxPerAddress,
   })
-  tokens.onEvent(({ event, name, fingerprint }) =>
-    audit.append({ event, identity: name, because: `fingerprint ${fingerprint}` }),
-  )
-  tokens.onRevoked((identityId) => void live.endIdentity(identityId, 'revoked'))
-  await useConfigured(tokens, config)
-  tokens.start()
+  const opened = await openTokens({ loaded, store, audit, live, log })
+  const { tokens, configHash } = opened
+  undo.push(() => opened.close())
 
   const login = await openLogin(config, { store, audit, live, log })
   undo.push(() => login?.close())
@@ -133,6 +126,7 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
     forwarder,
     live,
     tokens,
+    configHash,
     log,
     login,
     vouching,
@@ -153,7 +147,7 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
     url,
     home,
     configFile: loaded.file,
-    configHash: loaded.hash,
+    configHash: configHash(),
     startedAt,
     pid: process.pid,
     agent: await agent.status(),
@@ -168,7 +162,7 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
   })
   undo.push(() => admin.close())
   await agent.start()
-  audit.append({ event: 'sidecar.started', config: loaded.hash })
+  audit.append({ event: 'sidecar.started', config: configHash() })
   return {
     url,
     port,
@@ -219,30 +213,11 @@ const unaudited: AuditSink & { close(): Promise<void> } = {
   close: () => Promise.resolve(),
 }
 
-function openTokens(store: Store, log: Log): Promise<TokenBook> {
-  return TokenBook.open({
-    store,
-    now: clocks.now,
-    random: randomBytes,
-    onTrouble: (failure) => log.error({ code: failure.code }, failure.message),
-  })
-}
-
 /** Loaded when the mode asks for it: whoever uses tokens alone pays nothing for passwords. */
 async function openLogin(config: Config, parts: PasswordParts): Promise<PasswordMode | undefined> {
   if (config.gateway.auth.mode !== 'password') return undefined
   const { openPasswordMode } = await import('./wiring/password.ts')
   return await openPasswordMode(config, parts)
-}
-
-/** The configured token is one more entry of the table; one that was revoked stays refused. */
-async function useConfigured(tokens: TokenBook, config: Config): Promise<void> {
-  const configured = await tokens.configure(config.gateway.auth.token)
-  if (configured?.status !== 'revoked') return
-  throw new Failure(
-    'TOKEN_REVOKED',
-    'gateway.auth.token was revoked with "hardshell token revoke": put a new one there (openssl rand -base64 32)',
-  )
 }
 
 function operationsFor(parts: {

@@ -91,6 +91,21 @@ export const refusals = {
     say: 'The request arrived too slowly.',
     fix: 'See security.limits.headerTimeout and security.limits.bodyTimeout.',
   },
+  SUCCESSOR_NOT_DUE: {
+    status: 409,
+    say: 'This token has no successor yet.',
+    fix: 'Ask again when the token has reached its age (gateway.auth.tokenRotation); see "hardshell token list".',
+  },
+  SUCCESSOR_TAKEN: {
+    status: 409,
+    say: 'The successor of this token was handed out already.',
+    fix: 'Who does not know where it went: "hardshell token revoke" by name ends both, "hardshell token new" starts anew.',
+  },
+  SUCCESSOR_NONE: {
+    status: 409,
+    say: 'This credential has no successor.',
+    fix: 'Only tokens of "hardshell token new" are renewed here; docs/rotation.md has the way for the others.',
+  },
   BODY_TOO_LARGE: {
     status: 413,
     say: 'The request body is too large.',

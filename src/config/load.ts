@@ -13,7 +13,7 @@ import type { Env } from './environment.ts'
 import { parseJson5 } from './json5.ts'
 import { ConfigFailure } from './problems.ts'
 import type { Notice, Problem, ProblemCode } from './problems.ts'
-import { readDocument, readSecret } from './read.ts'
+import { readDocument, readSecret, withoutLineEnd } from './read.ts'
 import type { Reading, SecretSource } from './read.ts'
 import { crossProblems, noticesOf, upstreamDefault } from './rules.ts'
 import type { Subject } from './rules.ts'
@@ -52,6 +52,15 @@ export interface Loaded {
   readonly hash: string
   /** Where each secret came from; variables among them should leave the environment. */
   readonly secretSources: readonly SecretSource[]
+  /** The file of a secret by the name that `secretSources` has: where it is, and a reading by the same rules. */
+  readonly secretFile: (name: string) => SecretFile
+}
+
+/** A file with a secret. */
+export interface SecretFile {
+  readonly path: string
+  /** What it holds now. Throws FileFailure. */
+  readonly read: () => string
 }
 
 interface Source {
@@ -216,11 +225,15 @@ export function loadConfig(options: LoadOptions): Loaded {
   const problems: Problem[] = [...told, ...source.problems]
   const sources: SecretSource[] = []
   const notices: Notice[] = [...source.notices]
+  const besides = source.file === undefined ? home : dirname(source.file)
   const secretOf = (path: string): string => {
-    const from = source.file === undefined ? home : dirname(source.file)
-    const { text, mended } = read(resolve(from, path))
+    const { text, mended } = read(resolve(besides, path))
     notices.push(...mendedNotices(mended))
     return text
+  }
+  const secretFile = (name: string): SecretFile => {
+    const path = resolve(besides, name)
+    return { path, read: () => withoutLineEnd(read(path).text) }
   }
   const reading: Reading = { env, secretOf, problems, sources }
   const parsed = source.problems.length > 0 ? undefined : parseJson5(source.text)
@@ -248,6 +261,7 @@ export function loadConfig(options: LoadOptions): Loaded {
     notices: [...noticesOf(subject), ...unusedToken(env, sources), ...notices],
     hash: hashOf(config),
     secretSources: sources,
+    secretFile,
   })
 }
 

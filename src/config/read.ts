@@ -153,10 +153,15 @@ function resolveFile(
   return secret === undefined ? undefined : { value: secret }
 }
 
+/** The text without its last line end, which editors and "echo" add. */
+export function withoutLineEnd(text: string): string {
+  return text.replace(/\r?\n$/, '')
+}
+
 /** Reads a secret from a file, or tells why it cannot be read. */
 export function readSecret(file: string, path: string, reading: Reading): string | undefined {
   try {
-    const secret = reading.secretOf(file).replace(/\r?\n$/, '')
+    const secret = withoutLineEnd(reading.secretOf(file))
     reading.sources.push({ path, from: 'file', name: file })
     return secret
   } catch (error) {

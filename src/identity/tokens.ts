@@ -6,8 +6,9 @@ import { limits, minutes } from '../limits.ts'
 import { absent, type Store } from '../store/store.ts'
 import type { Proof } from './proof.ts'
 import { TokenAlerts } from './token-alerts.ts'
-import { endOf, isRenewable, type TokenEnd } from './token-life.ts'
-import { fingerprintOf, type TokenRecord, type TokenView } from './token-record.ts'
+import { Configured, configuredName, type ConfigureOptions } from './token-configured.ts'
+import { isRenewable, type TokenEnd } from './token-life.ts'
+import type { TokenRecord, TokenView } from './token-record.ts'
 import { Rotator, type Rotated } from './token-rotation.ts'
 import {
   asFailure,
@@ -43,9 +44,6 @@ export interface NewToken {
   readonly expiresAt?: number
 }
 
-/** The name of the configured token in lists and in the audit log. */
-export const configuredName = 'default'
-
 /** How often the book looks for ended tokens and retries a failed reading; sockets end within a second. */
 const tickMs = 250
 const flushMs = minutes(1)
@@ -59,6 +57,7 @@ const swapsMax = 10
 export class TokenBook {
   readonly #deps: TokenBookDeps
   readonly #table: TokenTable
+  readonly #configured: Configured
   readonly #rotator: Rotator
   readonly #alerts: TokenAlerts
   #queue: Promise<unknown> = Promise.resolve()
@@ -70,14 +69,11 @@ export class TokenBook {
     const { store, now, rotation, onTrouble } = deps
     const table = new TokenTable(deps)
     this.#table = table
+    const shared = { store, table, now, rotation, onTrouble, load: () => this.#load() }
+    this.#configured = new Configured({ ...shared, firstSeenOf: deps.firstSeenOf })
     this.#rotator = new Rotator({
-      store,
-      table,
-      now,
+      ...shared,
       random: deps.random ?? randomBytes,
-      rotation,
-      onTrouble,
-      load: () => this.#load(),
       makeRoom: () => this.#makeRoom(false),
     })
     const tell = ({ record, life }: Known, percent: number) =>
@@ -215,26 +211,15 @@ export class TokenBook {
    */
   configure(
     value: string | undefined,
-    options: { readonly firstSeenAt?: number } = {},
+    options: ConfigureOptions = {},
   ): Promise<TokenView | undefined> {
-    return this.#exclusive(async () => {
-      const digest = value === undefined ? undefined : hash('sha256', value, 'base64')
-      const id = digest === undefined ? undefined : `default-${fingerprintOf({ digest })}`
-      for (let tries = 0; tries < swapsMax; tries += 1) {
-        await this.#load()
-        if (digest !== undefined && id !== undefined) {
-          if (!(await this.#seeConfigured(id, digest, options.firstSeenAt))) continue
-        }
-        const ids = id === undefined ? [] : [id]
-        // The new one is good before the old one goes: there is never none.
-        this.#table.configuredIds = new Set([...this.#table.configuredIds, ...ids])
-        if (!(await this.#replaceOthers(id))) continue
-        this.#table.configuredIds = new Set(ids)
-        this.#table.notice()
-        return this.#configuredView(id)
-      }
-      throw conflict()
-    })
+    return this.#exclusive(() => this.#configured.use(value, options))
+  }
+
+  /** True for the text of the token that this process is configured with. */
+  isConfigured(value: string): boolean {
+    const known = this.#table.ofDigest(hash('sha256', value, 'base64'))
+    return known !== undefined && this.#table.configuredIds.has(known.record.id)
   }
 
   /** Calls back when a token is good no longer, so that what it opened can be closed. The answer ends that. */
@@ -306,69 +291,6 @@ export class TokenBook {
     if (!(await store.compareAndSwap(recordPrefix + record.id, version, text))) return false
     await this.#load()
     return true
-  }
-
-  /** Makes sure that the configured token is in the store; `false` when another writer was first. */
-  async #seeConfigured(id: string, digest: string, firstSeenAt?: number): Promise<boolean> {
-    const known = this.#table.get(id)
-    if (known === undefined) {
-      const now = this.#deps.now()
-      const remembered = await this.#deps.firstSeenOf?.(fingerprintOf({ digest }))
-      const record: TokenRecord = {
-        id,
-        name: configuredName,
-        kind: 'configured',
-        digest,
-        scopes: ['operate'],
-        paths: [],
-        networks: [],
-        createdAt: Math.min(firstSeenAt ?? now, remembered ?? now, now),
-      }
-      const first = await this.#swap(record, absent)
-      if (first) this.#table.tell('token.first-seen', record, `first seen ${iso(record.createdAt)}`)
-      return first
-    }
-    if (known.record.digest !== digest) {
-      throw new Failure(
-        'TOKEN_CONFLICT',
-        'The configured token has the fingerprint of another. Make a new one: openssl rand -hex 32',
-      )
-    }
-    const { replacedAt, graceEndsAt: _, ...record } = known.record
-    const createdAt = Math.min(record.createdAt, firstSeenAt ?? record.createdAt)
-    if (replacedAt === undefined && createdAt === record.createdAt) return true
-    const seen = await this.#swap({ ...record, createdAt }, known.version)
-    return seen
-  }
-
-  /** Marks the configured tokens of before; `false` when another writer was first. */
-  async #replaceOthers(id: string | undefined): Promise<boolean> {
-    const { now, rotation } = this.#deps
-    for (const { record, version } of this.#table.all()) {
-      const old = record.kind === 'configured' && record.id !== id
-      if (!old || record.replacedAt !== undefined) continue
-      const replacedAt = now()
-      const graceEndsAt = replacedAt + (rotation?.graceMs ?? 0)
-      // One that has ended, or that left the configuration without another in its place, gets no grace.
-      const graced = id !== undefined && endOf(record, replacedAt, rotation) === undefined
-      const replaced = { ...record, replacedAt, ...(graced ? { graceEndsAt } : {}) }
-      if (!(await this.#swap(replaced, version))) return false
-    }
-    return true
-  }
-
-  #configuredView(id: string | undefined): TokenView | undefined {
-    const known = id === undefined ? undefined : this.#table.get(id)
-    if (known === undefined) return undefined
-    if (known.record.revokedAt !== undefined) {
-      this.#deps.onTrouble?.(
-        new Failure(
-          'TOKEN_REVOKED',
-          'The configured token was revoked and stays refused. Put a new one into gateway.auth.token or its file.',
-        ),
-      )
-    }
-    return this.#table.view(known)
   }
 
   #find(idOrName: string): Known {

@@ -21,6 +21,7 @@ import { bearerProver } from '../identity/bearer.ts'
 import { memoryLimiter } from '../identity/limiter.ts'
 import { Lockout } from '../identity/lockout.ts'
 import { identifier, type Identifier } from '../identity/proof.ts'
+import { renewalRoute } from '../identity/token-route.ts'
 import { isTokenIdentity } from '../identity/token-table.ts'
 import type { TokenBook } from '../identity/tokens.ts'
 import { limits, seconds } from '../limits.ts'
@@ -55,6 +56,8 @@ export interface Parts {
   readonly forwarder: Forwarder
   readonly live: Live
   readonly tokens: TokenBook
+  /** Hash of the configuration that judges. */
+  readonly configHash: () => string
   readonly log: Log
   /** Set in password mode. */
   readonly login?: PasswordMode | undefined
@@ -65,7 +68,7 @@ export interface Parts {
 export function listenerFor(loaded: Loaded, parts: Parts): Listener {
   const { config } = loaded
   const { limits: bounds } = config.security
-  const { audit, agent, forwarder, live, tokens, log, login, vouching } = parts
+  const { audit, agent, forwarder, live, tokens, configHash, log, login, vouching } = parts
   const lockout = lockoutFor(config, audit)
   const bearer = bearerProver(login?.beside(tokens) ?? tokens)
   const provers = [
@@ -101,6 +104,7 @@ export function listenerFor(loaded: Loaded, parts: Parts): Listener {
       loadTunnel: tunnelFor(config, agent, live),
       own: ownRoutes([
         ...healthRoutes(config.gateway.healthPath, agent),
+        renewalRoute(tokens),
         ...(login?.routes(lockout) ?? []),
       ]),
       isGood: ({ id }) =>
@@ -108,7 +112,7 @@ export function listenerFor(loaded: Loaded, parts: Parts): Listener {
         login?.isGood(id) !== false &&
         vouching.isGood(id),
       ...(login === undefined ? {} : { refusalPage: login.refusalPage }),
-      configHash: () => loaded.hash,
+      configHash,
       onDrop: (because, count) => log.warn({ because, count }, 'connections were cut'),
     },
   )

@@ -1,0 +1,198 @@
+/** From the configuration to the tokens: their store, what they tell the log and the audit, and the file of one. */
+import { randomBytes } from 'node:crypto'
+import { join } from 'node:path'
+
+import { listFiles } from '../audit/files.ts'
+import { readLines } from '../audit/read.ts'
+import type { AuditSink } from '../audit/record.ts'
+import { hashOf, type Config, type Loaded } from '../config/load.ts'
+import { Failure, messageOf } from '../errors.ts'
+import { TokenFile } from '../identity/token-file.ts'
+import { rotationOf } from '../identity/token-life.ts'
+import { judgeToken } from '../identity/token-rule.ts'
+import type { TokenEvent } from '../identity/token-table.ts'
+import { TokenBook } from '../identity/tokens.ts'
+import type { Log } from '../log.ts'
+import type { Live } from '../proxy/live.ts'
+import type { Store } from '../store/store.ts'
+import { clocks } from './clocks.ts'
+
+/** What the tokens are made from. */
+export interface TokenParts {
+  readonly loaded: Loaded
+  readonly store: Store
+  readonly audit: AuditSink
+  readonly live: Live
+  readonly log: Log
+}
+
+/** The tokens at work. */
+export interface Tokens {
+  readonly tokens: TokenBook
+  /** Hash of the configuration with the token that is in its file now. */
+  readonly configHash: () => string
+  /** Ends the watches, and writes down last uses. */
+  readonly close: () => Promise<void>
+}
+
+/**
+ * Opens the tokens, takes over the configured one, and begins to watch its file. Fails with TOKEN_REVOKED when the
+ * configured token was revoked, or with the store's Failure.
+ */
+export async function openTokens(parts: TokenParts): Promise<Tokens> {
+  const { loaded, store, audit, live, log } = parts
+  const { auth } = loaded.config.gateway
+  const { auditLogging } = loaded.config.security
+  const tokens = await TokenBook.open({
+    store,
+    now: clocks.now,
+    random: randomBytes,
+    rotation: rotationOf(auth.tokenRotation, auth.rotationGrace),
+    onTrouble: (failure) => log.error({ code: failure.code }, failure.message),
+    firstSeenOf: async (fingerprint) =>
+      auditLogging ? firstSeenIn(join(loaded.home, 'audit'), fingerprint, log) : undefined,
+  })
+  tokens.onEvent((event) => tell(event, { audit, log }))
+  tokens.onRevoked(
+    (identityId, end) =>
+      void live.endIdentity(identityId, rotates.has(end) ? 'rotated' : 'revoked'),
+  )
+  await useConfigured(tokens, auth.token, audit)
+  tokens.start()
+  const present = { hash: loaded.hash }
+  const file = watchFile(tokens, parts, (token) => {
+    present.hash = hashWith(loaded.config, token)
+  })
+  return {
+    tokens,
+    configHash: () => present.hash,
+    close: async () => {
+      await file?.close()
+      await tokens.close()
+    },
+  }
+}
+
+/** Ends that come from a rotation: requests under way may be answered. */
+const rotates: ReadonlySet<string> = new Set(['retired', 'replaced', 'aged'])
+
+function tell(
+  { event, name, fingerprint, detail }: TokenEvent,
+  { audit, log }: { readonly audit: AuditSink; readonly log: Log },
+): void {
+  const known = `fingerprint ${fingerprint}`
+  audit.append({
+    event,
+    identity: name,
+    because: detail === undefined ? known : `${known}, ${detail}`,
+  })
+  const facts = { event, token: name, fingerprint }
+  if (event === 'token.ageing') {
+    log.warn(facts, `token ${name} (${known}) has reached ${detail ?? 'its age'}: rotate it`)
+  } else if (event === 'token.aged') {
+    log.error(facts, `token ${name} (${known}) is past its age and grace and is refused: rotate it`)
+  }
+}
+
+/** The configured token is one more entry of the table; one that was revoked stays refused. */
+async function useConfigured(
+  tokens: TokenBook,
+  value: string | undefined,
+  audit: AuditSink,
+): Promise<void> {
+  const view = await tokens.configure(value)
+  if (view === undefined) return
+  if (view.status === 'revoked') {
+    throw new Failure(
+      'TOKEN_REVOKED',
+      'gateway.auth.token was revoked with "hardshell token revoke": put a new one there (openssl rand -base64 32)',
+    )
+  }
+  // At every start, so that the day is in the newest files of a log whose oldest ones go.
+  const since = new Date(view.createdAt).toISOString()
+  const because = `fingerprint ${view.fingerprint}, first seen ${since}`
+  audit.append({ event: 'token.configured', identity: view.name, because })
+}
+
+const seenForm = /^fingerprint ([0-9a-f]{8}), first seen (\d{4}-\d\d-\d\dT[0-9:.]+Z)$/
+
+/**
+ * The day on which a configured token was first seen, as the audit log remembers it; read only where the state does not
+ * know the token. The newest file that speaks of it is enough, because every start repeats the day.
+ */
+async function firstSeenIn(
+  dir: string,
+  fingerprint: string,
+  log: Log,
+): Promise<number | undefined> {
+  try {
+    for (const { path } of listFiles(dir).reverse()) {
+      let earliest: number | undefined
+      for await (const { line, ended } of readLines(path)) {
+        const seen = ended && line.includes('"event":"token.') ? seenOf(line) : undefined
+        if (seen?.fingerprint !== fingerprint) continue
+        earliest = Math.min(seen.at, earliest ?? seen.at)
+      }
+      if (earliest !== undefined) return earliest
+    }
+  } catch (thrown) {
+    // A log that cannot be read has its own alarm; a token must not be refused over it.
+    log.error(
+      { error: messageOf(thrown) },
+      'the audit log does not say since when the token is in use',
+    )
+  }
+  return undefined
+}
+
+function seenOf(line: Buffer): { readonly fingerprint: string; readonly at: number } | undefined {
+  const record: unknown = JSON.parse(line.toString('utf8'))
+  if (typeof record !== 'object' || record === null || !('because' in record)) return undefined
+  const [, fingerprint = '', since = ''] = seenForm.exec(String(record.because)) ?? []
+  const at = Date.parse(since)
+  return Number.isNaN(at) ? undefined : { fingerprint, at }
+}
+
+/** Watches the file that the configured token came from; `undefined` when it came from elsewhere. */
+function watchFile(
+  tokens: TokenBook,
+  { loaded, audit, log }: TokenParts,
+  taken: (token: string) => void,
+): TokenFile | undefined {
+  const source = loaded.secretSources.find(
+    ({ path, from }) => from === 'file' && path.startsWith('gateway.auth.token'),
+  )
+  if (source?.name === undefined) return undefined
+  const { path, read } = loaded.secretFile(source.name)
+  const agentToken = loaded.config.agent.token
+  return new TokenFile({
+    path,
+    read,
+    use: async (value) => {
+      if (tokens.isConfigured(value)) return
+      const verdict = judgeToken(value, agentToken === undefined ? {} : { agentToken })
+      if (verdict !== undefined) {
+        throw new Failure(
+          verdict.code,
+          `The new token in ${path}: ${verdict.message} ${verdict.remedy}`,
+        )
+      }
+      await tokens.configure(value, { mustBeGood: true })
+      taken(value)
+      log.info({ path }, 'the configured token was replaced by the one that is in its file now')
+    },
+    onTrouble: ({ code, message }) => {
+      audit.append({
+        event: 'token.refused',
+        code,
+        because: 'the new token in its file cannot be used',
+      })
+      log.error({ code, path }, `${message} The token before stays.`)
+    },
+  })
+}
+
+function hashWith(config: Config, token: string): string {
+  const { gateway } = config
+  return hashOf({ ...config, gateway: { ...gateway, auth: { ...gateway.auth, token } } })
+}
