@@ -86,6 +86,20 @@ function tokenProblems({ config, given, isTroubled }: Subject): readonly Problem
   return [{ code, path: 'gateway.auth.token', message: message.replace(/\.$/, ''), remedy }]
 }
 
+function rotationProblems({ config, isTroubled }: Subject): readonly Problem[] {
+  const { tokenRotation, rotationGrace } = config.gateway.auth
+  const told = isTroubled('gateway.auth.tokenRotation') || isTroubled('gateway.auth.rotationGrace')
+  if (told || rotationGrace === undefined || rotationGrace <= tokenRotation) return []
+  return [
+    {
+      code: 'BOUNDS',
+      path: 'gateway.auth.rotationGrace',
+      message: 'is longer than gateway.auth.tokenRotation, the age of a token itself',
+      remedy: 'Leave it out for a tenth of tokenRotation, at most "24h".',
+    },
+  ]
+}
+
 function peopleProblems({ config, isTroubled }: Subject): readonly Problem[] {
   const { allowlist, denyByDefault } = config.gateway.dmPolicies
   if (denyByDefault || allowlist.length > 0 || isTroubled('gateway.dmPolicies.allowlist')) {
@@ -154,6 +168,7 @@ export function crossProblems(subject: Subject): readonly Problem[] {
   return [
     ...bindProblems(subject),
     ...tokenProblems(subject),
+    ...rotationProblems(subject),
     ...vouchingProblems(subject),
     ...passwordProblems(subject),
     ...peopleProblems(subject),

@@ -26,6 +26,7 @@ import type { Nested, Row, Table } from './row.ts'
 const bounds = {
   port: { min: 1, max: 65_535 },
   rotation: { min: hours(1), max: days(366) },
+  grace: { min: seconds(1), max: days(30) },
   interval: { min: seconds(1), max: hours(24) },
 } as const satisfies Record<string, Pick<Limit, 'min' | 'max'>>
 
@@ -36,7 +37,6 @@ const absolute = text('an absolute path', {
 const filePath = text('a path')
 const name = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/
 
-const identityLater = { what: 'rotation, JWTs and trusted hops' }
 const egressLater = { what: 'the egress allow-list' }
 const pluginsLater = { what: 'plugin folders' }
 const operatingLater = { what: 'monitoring, syslog, Redis and the console' }
@@ -100,18 +100,16 @@ export const settings = {
   }),
   'gateway.auth.tokenFile': optional(
     filePath,
-    'A file that holds the token, beside the configuration file unless the path is absolute.',
+    'A file that holds the token, beside the configuration file unless the path is absolute; a change is taken over at once.',
   ),
   'gateway.auth.tokenRotation': key(
     duration(bounds.rotation),
     days(30),
-    'The greatest age of a token.',
-    { since: identityLater },
+    'The greatest age of a token: past it a managed token has a successor, and a configured one must be replaced.',
   ),
   'gateway.auth.rotationGrace': optional(
-    duration(bounds.rotation),
-    'How long the old token stays good after a rotation.',
-    { since: identityLater },
+    duration(bounds.grace),
+    'How long the old token stays good after a rotation; a tenth of tokenRotation and at most "24h" when it is not set.',
   ),
   'gateway.auth.passwordHash': optional(
     text('an argon2id PHC string', {

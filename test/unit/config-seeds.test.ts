@@ -49,10 +49,7 @@ test('fragments whose capabilities exist load as they are printed', () => {
 })
 
 test('the printed example tokens are refused by name', () => {
-  assert.deepEqual(codesOf(fragment('token'), {}), [
-    'gateway.auth.token TOKEN_EXAMPLE',
-    'gateway.auth.tokenRotation NOT_AVAILABLE',
-  ])
+  assert.deepEqual(codesOf(fragment('token'), {}), ['gateway.auth.token TOKEN_EXAMPLE'])
   assert.deepEqual(codesOf(fragment('token-migrated'), {}), ['gateway.auth.token TOKEN_EXAMPLE'])
   const variable = { CLAWDBOT_GATEWAY_TOKEN: 'your-32-character-token-here-abcdefgh' }
   assert.deepEqual(codesOf('{}', variable), ['gateway.auth.token TOKEN_EXAMPLE'])
@@ -65,12 +62,7 @@ test('the elided password hash is refused as what it is', () => {
 test('fragments of later capabilities are refused as not available, and for nothing else', () => {
   const expected = {
     plugins: ['plugins.disabled', 'plugins.enabled'],
-    'template-team': [
-      'gateway.auth.tokenRotation',
-      'monitoring.enabled',
-      'monitoring.endpoint',
-      'plugins.enabled',
-    ],
+    'template-team': ['monitoring.enabled', 'monitoring.endpoint', 'plugins.enabled'],
   }
   for (const [name, paths] of Object.entries(expected)) {
     assert.deepEqual(
