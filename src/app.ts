@@ -217,7 +217,7 @@ const unaudited: AuditSink & { close(): Promise<void> } = {
 async function openLogin(config: Config, parts: PasswordParts): Promise<PasswordMode | undefined> {
   if (config.gateway.auth.mode !== 'password') return undefined
   const { openPasswordMode } = await import('./wiring/password.ts')
-  return await openPasswordMode(config, parts)
+  return openPasswordMode(config, parts)
 }
 
 function operationsFor(parts: {
