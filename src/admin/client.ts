@@ -23,7 +23,7 @@ export async function callAdmin(env: Env, operation: string, input?: unknown): P
     if (code !== 'ENOENT' && code !== 'ECONNREFUSED') throw thrown
   }
   const { localOperations } = await import('./local.ts')
-  const local = await localOperations(home, Date.now)
+  const local = await localOperations(home, Date.now, env)
   try {
     const run = Object.hasOwn(local.operations, operation) ? local.operations[operation] : undefined
     if (run === undefined) {

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { Failure } from '../errors.ts'
 import { tokenOperations } from '../identity/operations.ts'
 import { endStoredSessions, sessionOperations } from '../identity/sessions.ts'
+import { rotationMsDefault, rotationOf, type Rotation } from '../identity/token-life.ts'
 import { TokenBook } from '../identity/tokens.ts'
 import { openSqlite } from '../store/sqlite.ts'
 import type { Operations } from './api.ts'
@@ -14,6 +15,7 @@ import type { Operations } from './api.ts'
 export async function localOperations(
   home: string,
   now: () => number,
+  env: Env = {},
 ): Promise<{ operations: Operations; close(): Promise<void> }> {
   if (!existsSync(home)) {
     throw new Failure(
@@ -22,7 +24,8 @@ export async function localOperations(
     )
   }
   const store = openSqlite(join(home, 'state.db'), { now })
-  const tokens = await TokenBook.open({ store, now, random: randomBytes })
+  const rotation = await rotationIn(env)
+  const tokens = await TokenBook.open({ store, now, random: randomBytes, rotation })
   return {
     operations: {
       ...tokenOperations({ tokens, now }),
@@ -32,5 +35,22 @@ export async function localOperations(
       await tokens.close()
       await store.close()
     },
+  }
+}
+
+type Env = Readonly<Record<string, string | undefined>>
+
+/**
+ * The rotation of the configuration. Where that cannot be read the defaults do: what is written then is judged by the
+ * sidecar's own rotation once it runs.
+ */
+async function rotationIn(env: Env): Promise<Rotation> {
+  const { loadConfig } = await import('../config/load.ts')
+  try {
+    const { tokenRotation, rotationGrace } = loadConfig({ env }).config.gateway.auth
+    return rotationOf(tokenRotation, rotationGrace)
+  } catch (thrown) {
+    if (!(thrown instanceof Failure)) throw thrown
+    return rotationOf(rotationMsDefault)
   }
 }

@@ -1,9 +1,12 @@
-/** `hardshell token new | list | revoke`. */
+/** `hardshell token new | list | rotate | revoke | inspect`. */
+import { hash } from 'node:crypto'
 import { callAdmin } from '../admin/client.ts'
 import { parseDuration } from '../config/units.ts'
 import { Failure } from '../errors.ts'
-import type { TokenMade } from '../identity/operations.ts'
+import type { TokenInspected, TokenList, TokenMade } from '../identity/operations.ts'
 import type { TokenView } from '../identity/token-record.ts'
+import type { Rotated } from '../identity/token-rotation.ts'
+import { readToken } from '../identity/token-text.ts'
 import type { Call, Command, ExitCode } from './command.ts'
 
 const newToken: Command = {
@@ -69,16 +72,74 @@ function durationOf(value: unknown): number {
 
 const list: Command = {
   name: 'token list',
-  summary: 'List tokens by fingerprint, scope, age, last use and expiry; never the tokens.',
+  summary: 'List tokens by fingerprint, scope, age, last use and end; never the tokens.',
   run: async ({ json, io }) => {
-    const answer = await callAdmin(io.env, 'token.list')
+    const answer = (await callAdmin(io.env, 'token.list')) as TokenList
     if (json) {
       io.out(JSON.stringify(answer))
       return 0
     }
-    const { tokens } = answer as { readonly tokens: readonly TokenView[] }
-    for (const line of table(tokens)) io.out(line)
+    for (const line of table(answer)) io.out(line)
     return 0
+  },
+}
+
+const rotate: Command = {
+  name: 'token rotate',
+  summary: 'Make the successor of a token and print it once; the old one is good for the grace.',
+  positionals: '<id|name>',
+  options: {
+    now: {
+      type: 'boolean',
+      summary: 'refuse the old token at once, and close what it opened',
+    },
+  },
+  run: async ({ positionals, options, json, io }): Promise<ExitCode> => {
+    const rotated = (await callAdmin(io.env, 'token.rotate', { token: positionals[0] })) as Rotated
+    // The new token is out before the old one ends: whatever fails from here on, one of them works.
+    if (!json) io.out(rotated.token)
+    const { view, token } = rotated
+    const previous = options['now'] === true ? await retireNow(rotated, json, io) : rotated.previous
+    if (json) io.out(JSON.stringify({ ...view, token, previous }))
+    else io.err(`${describe(view)}. It is shown only now. ${describeOld(previous)}`)
+    return 0
+  },
+}
+
+/** Ends the old token; when that fails the new one must be shown all the same. */
+async function retireNow(
+  { token, view, previous }: Rotated,
+  json: boolean,
+  io: Call['io'],
+): Promise<TokenView> {
+  try {
+    return (await callAdmin(io.env, 'token.retire', { token: previous.id })) as TokenView
+  } catch (thrown) {
+    if (json) io.out(JSON.stringify({ ...view, token, previous }))
+    throw thrown
+  }
+}
+
+const inspect: Command = {
+  name: 'token inspect',
+  summary: 'Read a token from standard input and say what it is; exit 1 when it is not good here.',
+  run: async ({ json, io }): Promise<ExitCode> => {
+    if (io.interactive) io.err('Paste the token, then a line end and Ctrl-D:')
+    const token = (await io.stdin()).trim()
+    if (token === '') {
+      throw new Failure('TOKEN_INPUT', 'There is no token on standard input.', { exitCode: 2 })
+    }
+    const text = readToken(token)
+    const digest = hash('sha256', token, 'base64')
+    const answer = (await callAdmin(io.env, 'token.inspect', { digest })) as TokenInspected
+    const { view } = answer
+    if (json) {
+      const format = text === undefined ? 'other' : 'hsk'
+      const intact = text === undefined ? {} : { id: text.id, checksum: text.intact }
+      const found = view === undefined ? {} : { view }
+      io.out(JSON.stringify({ format, ...intact, known: view !== undefined, ...found }))
+    } else for (const line of inspected(text, answer)) io.out(line)
+    return view?.status === 'good' ? 0 : 1
   },
 }
 
@@ -98,23 +159,51 @@ const revoke: Command = {
 }
 
 /** The rows of `hardshell token`. */
-export const tokenCommands: readonly Command[] = [newToken, list, revoke]
+export const tokenCommands: readonly Command[] = [newToken, list, rotate, revoke, inspect]
 
 function describe(view: TokenView): string {
-  const until = view.expiresAt === undefined ? 'until revoked' : `until ${instant(view.expiresAt)}`
-  const only = [...view.paths, ...view.networks]
-  const limits = only.length === 0 ? '' : `, only ${only.join(' ')}`
-  return `token ${view.name} (${view.id}), scope ${view.scopes.join(' ')}${limits}, good ${until}`
+  const until = view.endsAt === undefined ? 'until revoked' : `until ${instant(view.endsAt)}`
+  const due = view.dueAt === undefined ? '' : `, due for rotation ${instant(view.dueAt)}`
+  const limits = onlyOf(view).length === 0 ? '' : `, only ${onlyOf(view).join(' ')}`
+  return `token ${view.name} (${view.id}), scope ${view.scopes.join(' ')}${limits}, good ${until}${due}`
 }
 
-function table(tokens: readonly TokenView[]): readonly string[] {
+function describeOld({ id, status, endsAt }: TokenView): string {
+  return status === 'good' && endsAt !== undefined
+    ? `The old one (${id}) is good until ${instant(endsAt, 'seconds')}.`
+    : `The old one (${id}) is refused from now on.`
+}
+
+const onlyOf = ({ paths, networks }: TokenView) => [...paths, ...networks]
+
+/** What a token is, a line for each thing. */
+function inspected(text: ReturnType<typeof readToken>, { view, now }: TokenInspected): string[] {
+  const checksum = text?.intact === true ? 'the checksum fits' : 'the checksum does not fit'
+  const format =
+    text === undefined ? "not of Hardshell's making" : `hsk_, id ${text.id}, ${checksum}`
+  if (view === undefined) return [`format   ${format}`, 'known    no']
+  return [
+    `format   ${format}`,
+    `known    ${view.kind} token ${view.name} (${view.id}), fingerprint ${view.fingerprint}`,
+    `status   ${view.status}${view.successorId === undefined ? '' : `, its successor is ${view.successorId}`}`,
+    `scope    ${view.scopes.join(' ')}`,
+    `only     ${onlyOf(view).join(' ') || '-'}`,
+    `age      ${age(now - view.createdAt)}, since ${instant(view.createdAt)}`,
+    `due      ${dueOf(view, now)}`,
+    `expires  ${endOf(view)}`,
+    `used     ${view.lastUsedAt === undefined ? 'never' : instant(view.lastUsedAt)}`,
+  ]
+}
+
+function table({ tokens, now }: TokenList): readonly string[] {
   const head = [
     'ID',
     'NAME',
     'FINGERPRINT',
     'SCOPE',
     'STATUS',
-    'CREATED',
+    'AGE',
+    'DUE',
     'LAST USED',
     'EXPIRES',
     'ONLY',
@@ -125,10 +214,11 @@ function table(tokens: readonly TokenView[]): readonly string[] {
     view.fingerprint,
     view.scopes.join(','),
     view.status,
-    instant(view.createdAt),
+    age(now - view.createdAt),
+    dueOf(view, now),
     view.lastUsedAt === undefined ? 'never' : instant(view.lastUsedAt),
-    view.expiresAt === undefined ? 'never' : instant(view.expiresAt),
-    [...view.paths, ...view.networks].join(' ') || '-',
+    endOf(view),
+    onlyOf(view).join(' ') || '-',
   ])
   const all = [head, ...rows]
   const widths = head.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)))
@@ -140,7 +230,27 @@ function table(tokens: readonly TokenView[]): readonly string[] {
   )
 }
 
+/** When a successor is due; once there is one, which. */
+function dueOf({ dueAt, successorId }: TokenView, now: number): string {
+  if (successorId !== undefined) return `by ${successorId}`
+  if (dueAt === undefined) return '-'
+  return dueAt <= now ? 'now' : instant(dueAt)
+}
+
+/** When it is refused, whatever the reason. */
+function endOf({ endsAt, status }: TokenView): string {
+  if (endsAt !== undefined) return instant(endsAt)
+  return status === 'good' ? 'never' : '-'
+}
+
+/** The largest whole unit, as people say it. */
+function age(ms: number): string {
+  const minutes = Math.max(0, Math.floor(ms / 60_000))
+  if (minutes >= 1440) return `${Math.floor(minutes / 1440)}d`
+  return minutes >= 60 ? `${Math.floor(minutes / 60)}h` : `${minutes}m`
+}
+
 /** UTC to the minute: what a person compares with today. */
-function instant(ms: number): string {
-  return `${new Date(ms).toISOString().slice(0, 16)}Z`
+function instant(ms: number, to: 'minutes' | 'seconds' = 'minutes'): string {
+  return `${new Date(ms).toISOString().slice(0, to === 'minutes' ? 16 : 19)}Z`
 }

@@ -4,6 +4,7 @@ import type { Scope } from '../gates/gate.ts'
 import { days, minutes } from '../limits.ts'
 import { parseNetwork } from './address.ts'
 import { scopes, type TokenView } from './token-record.ts'
+import type { Rotated } from './token-rotation.ts'
 import type { TokenBook } from './tokens.ts'
 
 /** The part of the audit log that the operations need. */
@@ -30,6 +31,18 @@ export interface TokenMade {
   readonly view: TokenView
 }
 
+/** The answer of `token.list`, and the moment that ages count to, ms since the epoch. */
+export interface TokenList {
+  readonly tokens: readonly TokenView[]
+  readonly now: number
+}
+
+/** The answer of `token.inspect`: nothing for a token that is not known here. */
+export interface TokenInspected {
+  readonly view?: TokenView
+  readonly now: number
+}
+
 /** Shortest and longest life of a token that expires. */
 export const tokenLifeMs = { min: minutes(1), max: days(3660) }
 /** Most scopes, paths or networks of one token. */
@@ -41,7 +54,10 @@ const namePattern = /^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/
 /** One operation: a checked input in, an answer for `--json` out; fails with a Failure. */
 export type TokenOperation = (input: unknown) => Promise<unknown>
 
-/** `token.new`, `token.list` and `token.revoke`. Inputs come from outside and are checked here. */
+/**
+ * `token.new`, `token.list`, `token.rotate`, `token.retire`, `token.revoke` and `token.inspect`. Inputs come from outside
+ * and are checked here.
+ */
 export function tokenOperations({
   tokens,
   now,
@@ -66,24 +82,41 @@ export function tokenOperations({
       })
       return made
     },
-    'token.list': async (input): Promise<{ readonly tokens: readonly TokenView[] }> => {
+    'token.list': async (input): Promise<TokenList> => {
       fieldsOf(input, [])
       await tokens.refresh()
-      return { tokens: tokens.list() }
+      return { tokens: tokens.list(), now: now() }
     },
-    'token.revoke': async (input): Promise<TokenView> => {
-      const { token } = fieldsOf(input, ['token'])
-      if (typeof token !== 'string' || token === '' || token.length > 128) {
-        throw bad('Name the token by its id or name, see "hardshell token list".')
+    // Two steps, so that the new token can be shown before the old one is refused.
+    'token.rotate': async (input): Promise<Rotated> => tokens.rotate(namedBy(input)),
+    'token.retire': async (input): Promise<TokenView> => tokens.retire(namedBy(input)),
+    'token.revoke': async (input): Promise<TokenView> => tokens.revoke(namedBy(input)),
+    // Asked by its hash: the token itself stays with who has it.
+    'token.inspect': async (input): Promise<TokenInspected> => {
+      const { digest } = fieldsOf(input, ['digest'])
+      if (typeof digest !== 'string' || !digestForm.test(digest)) {
+        throw bad('The input has no SHA-256 in base64 as "digest".')
       }
-      // A shell history is no place for a secret, and here one may just have been put there.
-      if (token.startsWith('hsk_')) {
-        throw bad('That is a token, not its id: take the id from "hardshell token list".')
-      }
-      const view = await tokens.revoke(token)
-      return view
+      await tokens.refresh()
+      const view = tokens.inspect(digest)
+      return { ...(view === undefined ? {} : { view }), now: now() }
     },
   }
+}
+
+const digestForm = /^[A-Za-z0-9+/]{43}=$/
+
+/** The id or name of the token that is meant. */
+function namedBy(input: unknown): string {
+  const { token } = fieldsOf(input, ['token'])
+  if (typeof token !== 'string' || token === '' || token.length > 128) {
+    throw bad('Name the token by its id or name, see "hardshell token list".')
+  }
+  // A shell history is no place for a secret, and here one may just have been put there.
+  if (token.startsWith('hsk_')) {
+    throw bad('That is a token, not its id: take the id from "hardshell token list".')
+  }
+  return token
 }
 
 const bad = (message: string) => new Failure('TOKEN_INPUT', message, { exitCode: 2 })
