@@ -22,6 +22,14 @@ export type Proof =
   /** Somebody we trust vouches for who it is, and the owner's lists do not have them. */
   | { readonly kind: 'unlisted'; readonly because: string }
 
+/** How the id of an identity begins that is nobody yet. */
+export const visitorPrefix = 'login:'
+
+/** Says whether an identity is nobody yet: one that may log in, or out, and nothing else. */
+export function isVisitor({ id }: Identity): boolean {
+  return id.startsWith(visitorPrefix)
+}
+
 /** Nothing was presented. */
 export const noProof: Proof = { kind: 'none' }
 

@@ -4,7 +4,7 @@ import { addressKey } from './address.ts'
 import type { TokenLookup } from './bearer.ts'
 import { plainCookie, secureCookie } from './cookies.ts'
 import { loginPath, logoutPath } from './login-page.ts'
-import { noProof, type Proof, type Prover } from './proof.ts'
+import { noProof, visitorPrefix, type Proof, type Prover } from './proof.ts'
 import { isSessionSecret, type SessionBook } from './sessions.ts'
 
 /** Says whether the browser that sent a request speaks TLS with whatever is in front of us. */
@@ -68,7 +68,7 @@ const severalCookies: Proof = { kind: 'wrong', because: 'several session cookies
 /** A stranger on a route of ours: the scope gate holds the identity to that one path. */
 function visitor({ path, peer }: Facts): Proof {
   const identity = {
-    id: `login:${addressKey(peer)}`,
+    id: `${visitorPrefix}${addressKey(peer)}`,
     name: 'login',
     scopes: ['chat'],
     paths: [path],

@@ -8,6 +8,8 @@ import type { AuditSink } from '../audit/record.ts'
 import { codeOf, refusalRow, type RefusalCode } from '../errors.ts'
 import type { Facts, Gate, Identity } from '../gates/gate.ts'
 import { challenge } from '../gates/identity.ts'
+import { isVisitor } from '../identity/proof.ts'
+import { Connections } from './connections.ts'
 import { isWebSocketUpgrade, readFacts, type FactSettings } from './facts.ts'
 import type { Ended, Forwarder, Sent } from './forward.ts'
 import { headersForAgent, type AgentHeaderSettings } from './headers.ts'
@@ -60,6 +62,8 @@ export interface Listener {
 
 /** How long a refused pipelined connection may linger, ms. */
 const dropLingerMs = 250
+/** Connections that may be closing at once beside those that are open. */
+const closingMax = 64
 /** How long requests under way outlive the grace of a rotated token, ms. */
 const rotatedLingerMs = 400
 
@@ -83,8 +87,9 @@ export function createListener(settings: ServerSettings, parts: ServerParts): Li
   // Beyond our own count, so that the parser's silent cut never hides a header from the scan.
   server.maxHeadersCount = settings.maxHeaders + 1
   server.maxRequestsPerSocket = settings.maxRequestsPerConnection
-  // Node destroys what is beyond it and tells 'drop'.
-  Object.assign(server, { maxConnections: settings.maxConnections, dropMaxConnection: true })
+  // Node drops what is beyond it: more than our own bound, because those that give way are still closing.
+  const maxConnections = settings.maxConnections + closingMax
+  Object.assign(server, { maxConnections, dropMaxConnection: true })
   server.timeout = 0
   const doorway = new Doorway(settings, parts)
   server.on('connection', (socket) => doorway.connected(socket))
@@ -108,8 +113,7 @@ export function createListener(settings: ServerSettings, parts: ServerParts): Li
 class Doorway {
   readonly #settings: ServerSettings
   readonly #parts: ServerParts
-  readonly #perAddress = new Map<string, number>()
-  readonly #sockets = new Set<Socket>()
+  readonly #connections: Connections
   /** The exchange under way on a connection, for a parser error in the middle of its body. */
   readonly #sent = new WeakMap<Duplex, Sent>()
   /** Connections whose body turned out malformed while the decision was being written. */
@@ -119,28 +123,17 @@ class Doorway {
   constructor(settings: ServerSettings, parts: ServerParts) {
     this.#settings = settings
     this.#parts = parts
+    const isHop = (address: string) => settings.hops?.isHop(address) === true
+    this.#connections = new Connections({ ...settings, isHop })
   }
 
   get open(): number {
-    return this.#sockets.size
+    return this.#connections.size
   }
 
   connected(socket: Socket): void {
-    const address = socket.remoteAddress ?? ''
-    const held = this.#perAddress.get(address) ?? 0
-    if (held >= this.#settings.maxConnectionsPerAddress) {
-      socket.destroy()
-      this.dropped('maxConnectionsPerAddress')
-      return
-    }
-    this.#perAddress.set(address, held + 1)
-    this.#sockets.add(socket)
-    socket.once('close', () => {
-      this.#sockets.delete(socket)
-      const left = (this.#perAddress.get(address) ?? 1) - 1
-      if (left > 0) this.#perAddress.set(address, left)
-      else this.#perAddress.delete(address)
-    })
+    const cut = this.#connections.admit(socket)
+    if (cut !== undefined) this.dropped(cut)
   }
 
   /** Counts cut connections; a flood of them is one report a second. */
@@ -154,7 +147,7 @@ class Doorway {
   }
 
   destroyAll(): void {
-    for (const socket of this.#sockets) socket.destroy()
+    this.#connections.destroyAll()
   }
 
   request(request: IncomingMessage, response: ServerResponse): void {
@@ -190,6 +183,7 @@ class Doorway {
       writeRefusal(response, decision.code, facts.requestId, { headers, close })
       return
     }
+    this.#proved(request.socket, verdict.identity)
     this.#recordAllowed(facts, verdict.identity, (failure) => {
       if (failure !== undefined) {
         writeRefusal(response, 'AUDIT_UNAVAILABLE', facts.requestId, { headers: retrySoon })
@@ -302,6 +296,7 @@ class Doorway {
       writeRefusalToSocket(socket, decision.code, facts.requestId, headers)
       return
     }
+    this.#proved(request.socket, identity)
     this.#recordAllowed(facts, identity, (failure) => {
       if (failure !== undefined) {
         writeRefusalToSocket(socket, 'AUDIT_UNAVAILABLE', facts.requestId, retrySoon)
@@ -420,6 +415,10 @@ class Doorway {
       status: refusalRow(code).status,
       because,
     })
+  }
+
+  #proved(socket: Socket, identity: Identity): void {
+    if (!isVisitor(identity)) this.#connections.proved(socket)
   }
 
   #recordAllowed(facts: Facts, identity: Identity, written: (failure?: Error) => void): void {
