@@ -35,7 +35,8 @@ const importsOf = (path: string) =>
 
 /** Which folders of src a folder may import besides itself; files directly in src may be imported by all. */
 const edges: Record<string, readonly string[]> = {
-  config: ['identity', 'channels'],
+  config: ['identity', 'channels', 'secrets'],
+  secrets: [],
   gates: ['identity'],
   identity: ['store', 'gates'],
   store: [],
@@ -57,6 +58,7 @@ const edges: Record<string, readonly string[]> = {
     'identity',
     'posture',
     'proxy',
+    'secrets',
     'senders',
     'store',
   ],

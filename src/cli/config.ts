@@ -62,7 +62,8 @@ function show(call: Call): Promise<ExitCode> {
   else {
     io.out(`// ${file ?? 'no file, only defaults'}; hash ${hash}`)
     for (const { path, from, name } of secretSources) {
-      io.out(`// ${path}: from ${name === undefined ? 'the file itself' : `${from} ${name}`}`)
+      const where = from === 'sealed' ? 'the file itself, sealed' : 'the file itself, in plain text'
+      io.out(`// ${path}: from ${name === undefined ? where : `${from} ${name}`}`)
     }
     print(io, shown)
   }

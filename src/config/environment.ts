@@ -13,6 +13,7 @@ export const variables = {
   HARDSHELL_HOME: 'The folder of Hardshell; ~/.hardshell unless it is set.',
   HARDSHELL_CONFIG: 'The configuration file; --config wins over it.',
   HARDSHELL_TOKEN: 'The gateway token, unless the file has gateway.auth.token or tokenFile.',
+  HARDSHELL_SECRETS_KEY: 'The key of sealed values, in place of keys/secrets.key.',
   HARDSHELL_LOG_LEVEL: 'fatal, error, warn, info, debug, trace or silent; info unless it is set.',
   MONITORING_URL: 'Supplies monitoring.endpoint once monitoring is available.',
   MOLTBOT_TOKEN: 'Stands in for HARDSHELL_TOKEN.',

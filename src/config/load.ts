@@ -11,6 +11,9 @@ import { readEnvironment } from './environment.ts'
 import type { LogLevel } from '../log.ts'
 import type { Env } from './environment.ts'
 import { parseJson5 } from './json5.ts'
+import { findKeys, keyVariable } from '../secrets/key.ts'
+import type { Keyring } from '../secrets/key.ts'
+import { open } from '../secrets/vault.ts'
 import { ConfigFailure } from './problems.ts'
 import type { Notice, Problem, ProblemCode } from './problems.ts'
 import { readDocument, readSecret, withoutLineEnd } from './read.ts'
@@ -29,6 +32,8 @@ export interface LoadOptions {
   /** The value of `--config`; wins over HARDSHELL_CONFIG and the files in the home. */
   readonly config?: string
   readonly env: Env
+  /** Judges this text in place of what the file has, before it is written; the file need not exist then. */
+  readonly text?: string
   /** Put wrong file modes right where the file is ours; for `serve`, not for `config check`. */
   readonly mend?: boolean
   /** Says whether we run in a container; the marks of the machine unless a test says otherwise. */
@@ -114,6 +119,29 @@ function findSource(named: string | undefined, home: string, read: ReadFile): So
     }
   }
   return { file: undefined, text: '{}', notices: [], problems: [] }
+}
+
+/** A text that is about to become the file. */
+function candidate(file: string, text: string): Source {
+  return { file, text, notices: [], problems: [] }
+}
+
+/** Without the key nothing sealed opens: one line for all, and no other problems that only follow from it. */
+function withoutKey(problems: readonly Problem[]): Problem {
+  const [first, ...others] = problems as readonly [Problem, ...Problem[]]
+  if (others.length === 0) return first
+  const message = `${first.message} (and so for ${others.length} more)`
+  return { ...first, message }
+}
+
+/** Secrets that stand in the file as plain text, each until a write seals it. */
+function plainSecrets(sources: readonly SecretSource[]): readonly Notice[] {
+  return sources.flatMap(({ path, from }): readonly Notice[] => {
+    if (from !== 'config') return []
+    const message = 'is a secret in plain text'
+    const remedy = 'Run "hardshell secrets init --seal", which seals it in place.'
+    return [{ level: 'WARNING', code: 'PLAIN_SECRET', path, message, remedy }]
+  })
 }
 
 /** Paths that a file gives, as they stand in the table of settings. */
@@ -221,7 +249,10 @@ export function loadConfig(options: LoadOptions): Loaded {
     return readTrusted(path, env, { mend, uid, parent, maxBytes: configBytesMax })
   }
   const named = options.config ?? environment.config
-  const source = findSource(named, home, read)
+  const source =
+    options.text === undefined
+      ? findSource(named, home, read)
+      : candidate(resolve(named ?? join(home, 'config.json5')), options.text)
   const problems: Problem[] = [...told, ...source.problems]
   const sources: SecretSource[] = []
   const notices: Notice[] = [...source.notices]
@@ -235,13 +266,25 @@ export function loadConfig(options: LoadOptions): Loaded {
     const path = resolve(besides, name)
     return { path, read: () => withoutLineEnd(read(path).text) }
   }
-  const reading: Reading = { env, secretOf, problems, sources }
+  let keys: Keyring | undefined
+  const reading: Reading = {
+    env,
+    secretOf,
+    open: (sealed) => open((keys ??= findKeys(home, env, (path) => read(path).text)), sealed),
+    problems,
+    sources,
+  }
   const parsed = source.problems.length > 0 ? undefined : parseJson5(source.text)
   if (parsed !== undefined) problems.push(...parsed.problems)
   if (parsed === undefined || parsed.value === undefined) {
     throw new ConfigFailure(source.file, problems)
   }
   const given = readDocument(parsed.value, reading)
+  const keyless = problems.filter(({ code }) => code === 'SECRETS_KEY')
+  if (keyless.length > 0) throw new ConfigFailure(source.file, [withoutKey(keyless)])
+  if ((env[keyVariable] ?? '') !== '') {
+    sources.push({ path: 'keys/secrets.key', from: 'environment', name: keyVariable })
+  }
   const direct = new Set(pathsOf(given))
   complete(given, direct, reading)
   const config = fill(tree, given) as Config
@@ -258,7 +301,12 @@ export function loadConfig(options: LoadOptions): Loaded {
     file: source.file,
     home,
     logLevel,
-    notices: [...noticesOf(subject), ...unusedToken(env, sources), ...notices],
+    notices: [
+      ...noticesOf(subject),
+      ...plainSecrets(sources),
+      ...unusedToken(env, sources),
+      ...notices,
+    ],
     hash: hashOf(config),
     secretSources: sources,
     secretFile,

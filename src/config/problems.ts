@@ -31,6 +31,8 @@ export const problemMeanings = {
     'The password hash is missing, elided, out of bounds or not an argon2id PHC string.',
   POLICY_OPEN: 'The policy "open" was removed; use "pairing".',
   SANDBOX_OFF: 'The sandbox is off, but agent.image runs only in a sandbox.',
+  SEALED: 'A sealed value cannot be opened: it was changed, or is none.',
+  SECRETS_KEY: 'The key that opens sealed values is missing, wrong or malformed.',
   SECRET_MISSING: 'A channel that can be reached lacks what its proof needs.',
   SYNTAX: 'The file is not JSON5.',
   TOKEN_EXAMPLE: 'The token is an example that is printed in public.',

@@ -1,5 +1,7 @@
 /** Reads a parsed document by the tree of settings: unknown keys, `${VAR}`, secrets in files, every reader. */
+import { Failure } from '../errors.ts'
 import { FileFailure } from '../files.ts'
+import type { Opened } from '../secrets/vault.ts'
 import type { Env } from './environment.ts'
 import { nearestKey } from './nearest.ts'
 import type { Problem, ProblemCode } from './problems.ts'
@@ -12,8 +14,11 @@ import type { Given, Node } from './tree.ts'
 export interface SecretSource {
   /** Key path, like `gateway.auth.token` or `agent.env.API_KEY`. */
   readonly path: string
-  /** `config`: in the file itself. `variable`: through `${NAME}`. `environment`: a fallback variable. */
-  readonly from: 'config' | 'variable' | 'environment' | 'file'
+  /**
+   * `config`: in the file itself as plain text. `sealed`: in the file, sealed. `variable`: through `${NAME}`.
+   * `environment`: a fallback variable.
+   */
+  readonly from: 'config' | 'sealed' | 'variable' | 'environment' | 'file'
   /** Name of the variable or path of the file. */
   readonly name?: string
 }
@@ -23,6 +28,8 @@ export interface Reading {
   readonly env: Env
   /** Reads the secret in a file; throws FileFailure. */
   readonly secretOf: (path: string) => string
+  /** Opens a sealed value; throws Failure where the key itself cannot be used. */
+  readonly open: (sealed: string) => Opened
   readonly problems: Problem[]
   readonly sources: SecretSource[]
 }
@@ -127,13 +134,43 @@ function resolveLeaf(
     return { value: text }
   }
   if (secret && isObject(value) && Object.hasOwn(value, 'encrypted')) {
-    reading.problems.push(notAvailable(path, 'sealed values'))
-    return undefined
+    return openSealed(value, path, reading)
   }
   if (secret && isObject(value) && typeof value['file'] === 'string') {
     return resolveFile(value, path, reading)
   }
   return { value }
+}
+
+/** A sealed value, opened; what stands beside it or is none is told. */
+function openSealed(
+  value: Readonly<Record<string, unknown>>,
+  path: string,
+  reading: Reading,
+): { readonly value: string } | undefined {
+  const { encrypted, ...extra } = value
+  const told = (code: ProblemCode, message: string, remedy: string): undefined => {
+    reading.problems.push({ code, path, message, remedy })
+  }
+  if (typeof encrypted !== 'string' || Object.keys(extra).length > 0) {
+    const remedy = 'Write the value again with "hardshell config set".'
+    return told('SEALED', 'is not { "encrypted": "…" } and nothing else', remedy)
+  }
+  try {
+    const opened = reading.open(encrypted)
+    if (opened.because !== undefined) {
+      const { because, wrongKey } = opened
+      const say = `cannot be opened: ${because}`
+      if (!wrongKey) return told('SEALED', say, 'Write it again with "hardshell config set".')
+      return told('SECRETS_KEY', say, 'Bring the key back with "hardshell secrets restore".')
+    }
+    reading.sources.push({ path, from: 'sealed' })
+    return { value: opened.value }
+  } catch (thrown) {
+    if (!(thrown instanceof Failure)) throw thrown
+    const [what = '', ...remedy] = thrown.message.split('. ')
+    return told('SECRETS_KEY', `cannot be opened: ${what}`, remedy.join('. '))
+  }
 }
 
 function resolveFile(

@@ -14,6 +14,7 @@ const segments = [...new Set(paths.flatMap((path) => path.split('.')))]
 const newReading = (): Reading => ({
   env: {},
   secretOf: () => 'x',
+  open: () => ({ because: 'no', wrongKey: false }),
   problems: [],
   sources: [],
 })
