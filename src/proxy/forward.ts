@@ -1,7 +1,7 @@
 /** HTTP to the agent: a request built from facts, streamed both ways (undici's dispatch). */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 
-import { Pool, type Dispatcher } from 'undici'
+import { buildConnector, Pool, type Dispatcher } from 'undici'
 
 import type { AgentAddress } from '../agent/agent.ts'
 import { codeOf, messageOf, refusalRow, type RefusalCode } from '../errors.ts'
@@ -60,10 +60,12 @@ export interface Forwarder {
 export function openForwarder(settings: ForwardSettings): Forwarder {
   const { address } = settings
   const pool = new Pool(address.origin, {
-    connect: {
-      timeout: settings.connectMs,
-      ...(address.socketPath === undefined ? {} : { socketPath: address.socketPath }),
-    },
+    connect: inOneWrite(
+      buildConnector({
+        timeout: settings.connectMs,
+        ...(address.socketPath === undefined ? {} : { socketPath: address.socketPath }),
+      }),
+    ),
     // Event streams would starve a fixed number; the server's own connection cap bounds this one.
     connections: null,
     pipelining: 1,
@@ -84,6 +86,40 @@ export function openForwarder(settings: ForwardSettings): Forwarder {
     },
     close: () => pool.destroy(),
   }
+}
+
+/**
+ * A connector whose sockets write a head and a small body, which undici corks together, as one piece of Latin-1 text:
+ * byte for byte the same, and cheaper than a gathering write of text and buffer.
+ */
+function inOneWrite(connect: buildConnector.connector): buildConnector.connector {
+  return (options, done) =>
+    connect(options, (...[error, socket]) => {
+      if (error !== null) {
+        done(error, null)
+        return
+      }
+      const gather = socket._writev?.bind(socket)
+      if (gather !== undefined) {
+        socket._writev = (chunks, written) => {
+          const text = headAndBody(chunks)
+          if (text === undefined) gather(chunks, written)
+          else socket._write(text, 'latin1', written)
+        }
+      }
+      done(null, socket)
+    })
+}
+
+/** Head and body of one request as one text, when `chunks` are just that. */
+function headAndBody(
+  chunks: readonly { readonly chunk: unknown; readonly encoding: BufferEncoding }[],
+): string | undefined {
+  const [head, body] = chunks
+  if (head === undefined || body === undefined || chunks.length !== 2) return undefined
+  if (typeof head.chunk !== 'string' || head.encoding !== 'latin1') return undefined
+  if (!Buffer.isBuffer(body.chunk) || body.chunk.length > wholeBytesMax) return undefined
+  return head.chunk + body.chunk.toString('latin1')
 }
 
 /** One request and its answer. A class rather than closures: one object per request. */
