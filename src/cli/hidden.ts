@@ -13,8 +13,9 @@ const charsMax = 4096
 
 /** Asks on standard error and reads one line without echo. Fails with INTERRUPTED on Ctrl-C or an ended input. */
 export async function askHidden({ stdin, stderr }: Terminal, prompt: string): Promise<string> {
-  stderr.write(prompt)
+  // First silent, then the question: who types quickly must not be seen either.
   stdin.setRawMode(true)
+  stderr.write(prompt)
   stdin.setEncoding('utf8')
   try {
     return await new Promise<string>((resolve, reject) => {
