@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { test } from 'node:test'
 import type { AuditEntry } from '../../src/audit/record.ts'
 import { tokenOperations } from '../../src/identity/operations.ts'
@@ -132,4 +133,35 @@ test('a list shows what was made and what was revoked', async () => {
     (tokens as { name: string; status: string }[]).map(({ name, status }) => `${name} ${status}`),
     ['one revoked', 'two good'],
   )
+})
+
+test('a rotation is done by id or name, and its answer is the only place of the new token', async () => {
+  const { call, tokens, audited } = await setUp()
+  const made = await call('token.new', { name: 'phone' })
+  const { token, view, previous } = await call('token.rotate', { token: 'phone' })
+  assert.equal(tokens.lookUp(String(token)).kind, 'valid')
+  const { id } = previous as { id: string }
+  assert.equal(id, (made['view'] as { id: string }).id)
+  assert.equal((view as { name: string }).name, 'phone')
+  assert.equal((await call('token.retire', { token: id }))['status'], 'retired')
+  assert.ok(!JSON.stringify([audited, tokens.list()]).includes(String(token)))
+  for (const name of ['token.rotate', 'token.retire']) {
+    await assert.rejects(call(name, { token }), { code: 'TOKEN_INPUT', exitCode: 2 })
+    await assert.rejects(call(name, { token: 'phone', now: true }), { code: 'TOKEN_INPUT' })
+    await assert.rejects(call(name, {}), { code: 'TOKEN_INPUT' })
+  }
+})
+
+test('a token is inspected by its hash, so that it never travels', async () => {
+  const { call } = await setUp()
+  const { token } = await call('token.new', { name: 'phone' })
+  const digestOf = (text: string) => createHash('sha256').update(text).digest('base64')
+  const known = await call('token.inspect', { digest: digestOf(String(token)) })
+  assert.equal((known['view'] as { name: string }).name, 'phone')
+  assert.equal(known['now'], now())
+  const unknown = await call('token.inspect', { digest: digestOf('something else') })
+  assert.deepEqual(unknown, { now: now() })
+  for (const digest of [undefined, '', token, 'x'.repeat(44), `${'A'.repeat(43)}=x`, 5]) {
+    await assert.rejects(call('token.inspect', { digest }), { code: 'TOKEN_INPUT' })
+  }
 })
