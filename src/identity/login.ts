@@ -118,7 +118,7 @@ async function login({ facts, request }: LoginCall, deps: LoginDeps): Promise<Lo
   )
   switch (outcome) {
     case 'right':
-      return await letIn(facts, given, deps)
+      return letIn(facts, given, deps)
     case 'wrong':
       lockout.fail(key)
       return refused(facts, given, 'UNAUTHENTICATED', wrongPassword, 'wrong password', challenge)

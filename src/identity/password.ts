@@ -114,7 +114,7 @@ async function matches(password: string, known: PasswordHash): Promise<boolean> 
 /** Keyboards write one letter in several ways: all are the same letter (Unicode NFC) here. */
 async function derive(password: string, { cost, salt, tag }: PasswordHash): Promise<Buffer> {
   const argon2 = await import('argon2')
-  return await argon2.hash(Buffer.from(password.normalize('NFC')), {
+  return argon2.hash(Buffer.from(password.normalize('NFC')), {
     raw: true,
     type: argon2.argon2id,
     version: 0x13,
