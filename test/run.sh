@@ -6,7 +6,7 @@ cd "$(dirname -- "$0")/.."
 node() { sh deploy/node.sh "$@"; }
 node -e '' # says so on one line when no Node is new enough
 
-sh deploy/setup.sh engine compose
+sh deploy/setup.sh engine compose chromium
 
 files() { find "$@" -name '*.test.ts' 2>/dev/null | sort; }
 if [ "$#" -gt 0 ]; then
