@@ -99,6 +99,7 @@ function canonicalEntry(
   if (entry.code !== undefined) body += `"code":${text(entry.code)},`
   if (config !== undefined) body += `"config":${text(config)},`
   if (entry.count !== undefined) body += `"count":${integer(entry.count)},`
+  if (entry.digest !== undefined) body += `"digest":${text(entry.digest)},`
   body += `"event":${text(entry.event)},`
   if (entry.first !== undefined) body += `"first":${integer(entry.first)},`
   if (entry.identity !== undefined) body += `"identity":${text(entry.identity)},`

@@ -21,6 +21,8 @@ export interface AuditEntry {
   readonly channel?: string
   readonly sender?: string
   readonly room?: string
+  /** SHA-256 (hex) of the body that held a message, in place of its words. */
+  readonly digest?: string
   /** Hash of the configuration that judged it. */
   readonly config?: string
   /** Why, in words of ours; never text that a client chose, never a secret. */
