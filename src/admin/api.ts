@@ -1,8 +1,9 @@
 /** The admin socket: the running sidecar does what the CLI asks, over HTTP on a Unix socket that only we may open. */
-import { createServer, type IncomingMessage } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import { chmod, rm } from 'node:fs/promises'
 
 import { Failure, messageOf } from '../errors.ts'
+import { createServer } from '../node-http.ts'
 
 /** What one operation does; throws Failure for the caller to show. */
 export type Operation = (input: unknown) => Promise<unknown>

@@ -1,6 +1,6 @@
 /** The container engine's HTTP API (Docker and Podman speak it) over its Unix socket: only the calls that a pod needs. */
 import type { Readable } from 'node:stream'
-import { Pool } from 'undici'
+import Pool from 'undici/lib/dispatcher/pool.js'
 import { codeOf, Failure, messageOf } from '../errors.ts'
 import { fieldOf, isRecord, textOf } from './json.ts'
 

@@ -1,6 +1,6 @@
 /** Asks an agent whether it is ready: an answer to a path, or an open port. */
-import { request } from 'node:http'
 import { connect } from 'node:net'
+import { request } from '../node-http.ts'
 import type { AgentAddress } from './agent.ts'
 
 /** How long a question may take. */

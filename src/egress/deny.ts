@@ -1,8 +1,9 @@
 /** The way out of a cell in mode `deny`: a proxy that lets nothing through and records who was asked for. */
 import { lchownSync, rmSync } from 'node:fs'
-import { createServer, type IncomingMessage, type Server } from 'node:http'
+import type { IncomingMessage, Server } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { AuditSink } from '../audit/record.ts'
+import { createServer } from '../node-http.ts'
 
 /** A user and group by number, as `chown` wants them. */
 export interface Owner {

@@ -1,7 +1,9 @@
 /** HTTP to the agent: a request built from facts, streamed both ways (undici's dispatch). */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 
-import { buildConnector, Pool, type Dispatcher } from 'undici'
+import type { Dispatcher } from 'undici'
+import buildConnector from 'undici/lib/core/connect.js'
+import Pool from 'undici/lib/dispatcher/pool.js'
 
 import type { AgentAddress } from '../agent/agent.ts'
 import { codeOf, messageOf, refusalRow, type RefusalCode } from '../errors.ts'

@@ -1,9 +1,9 @@
 /** Refusals as HTTP answers (RFC 9457): on a response, or on the bare socket of an upgrade or a parser error. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { STATUS_CODES } from 'node:http'
 import type { Duplex } from 'node:stream'
 
 import { refusalRow, type RefusalCode } from '../errors.ts'
+import { STATUS_CODES } from '../node-http.ts'
 
 /** How long, in ms, a refused connection may still send before it is cut (RFC 9112 §9.6). */
 const lingerMs = 1000

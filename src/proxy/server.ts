@@ -1,5 +1,5 @@
 /** The listener: accepts under caps, reads facts, asks the gates, records the verdict, and only then lets go on. */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 
@@ -9,6 +9,7 @@ import { codeOf, refusalRow, type RefusalCode } from '../errors.ts'
 import type { Facts, Gate, Identity } from '../gates/gate.ts'
 import { challenge } from '../gates/identity.ts'
 import { isVisitor } from '../identity/proof.ts'
+import { createServer } from '../node-http.ts'
 import { Connections } from './connections.ts'
 import { isWebSocketUpgrade, readFacts, type FactSettings } from './facts.ts'
 import type { Ended, Forwarder, Sent } from './forward.ts'
