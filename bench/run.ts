@@ -12,13 +12,14 @@ import { met, type Effort, type Section } from './lib/section.ts'
 import { baselinePath, compared, printed, type Baseline, type Report } from './lib/report.ts'
 import { cost } from './scenarios/cost.ts'
 import { idle } from './scenarios/idle.ts'
+import { login } from './scenarios/login.ts'
 import { startup } from './scenarios/startup.ts'
 import { stream } from './scenarios/stream.ts'
 import { throughput } from './scenarios/throughput.ts'
 
 const scenarios: Readonly<
   Record<string, (place: Place, effort: Effort) => Promise<readonly Section[]>>
-> = { throughput, idle, stream, start: startup, cost }
+> = { throughput, idle, stream, start: startup, cost, login }
 
 const usage = `npm run bench -- [--smoke] [--only NAME]… [--rounds N] [--seconds N] [--json] [--save-baseline]
   scenarios: ${Object.keys(scenarios).join(', ')}

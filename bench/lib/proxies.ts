@@ -112,6 +112,8 @@ http://127.0.0.1:${port} {
 export interface HardshellChange {
   readonly name?: string
   readonly security?: Readonly<Record<string, unknown>>
+  readonly auth?: Readonly<Record<string, unknown>>
+  readonly rateLimiting?: Readonly<Record<string, unknown>>
 }
 
 /**
@@ -122,15 +124,16 @@ export function hardshellConfig(
   { token }: Place,
   port: number,
   upstream: number,
-  { security }: HardshellChange,
+  { security, auth, rateLimiting }: HardshellChange,
 ): object {
   return {
-    gateway: { port, auth: { mode: 'token', token } },
+    gateway: { port, auth: { mode: 'token', token, ...auth } },
     security: {
       maxRequestSize: '4GB',
       rateLimiting: {
         requestsPerMinute: 10_000_000,
         requestsPerMinutePerAddress: 10_000_000,
+        ...rateLimiting,
       },
       limits: {
         maxConnections: 100_000,
