@@ -255,3 +255,36 @@ const joseReasons: Readonly<Record<string, string>> = {
   ERR_JWKS_NO_MATCHING_KEY: 'the issuer has no such key',
   ERR_JOSE_NOT_SUPPORTED: 'it needs an extension that is not supported',
 }
+
+/** Keeps a signature made for something else from passing as a list of plugins. */
+const pluginsType = 'hardshell-plugins'
+
+/** A compact JWS over the hashes of trusted plugins by name. Rejects when the key has no private part. */
+export async function signPlugins(
+  key: SigningKey,
+  hashes: Readonly<Record<string, string>>,
+): Promise<string> {
+  const { CompactSign } = await import('jose')
+  return new CompactSign(new TextEncoder().encode(JSON.stringify(hashes)))
+    .setProtectedHeader({ alg: algorithm, typ: pluginsType })
+    .sign({ ...key })
+}
+
+/** The hashes in a compact JWS, or undefined when this key did not sign it. */
+export async function verifyPlugins(
+  key: SigningKey,
+  jws: string,
+): Promise<ReadonlyMap<string, string> | undefined> {
+  const { compactVerify, errors } = await import('jose')
+  try {
+    const { kty, crv, x } = key
+    const verified = await compactVerify(jws, { kty, crv, x }, { algorithms: [algorithm] })
+    if (verified.protectedHeader.typ !== pluginsType) return undefined
+    const value: unknown = JSON.parse(new TextDecoder().decode(verified.payload))
+    if (typeof value !== 'object' || value === null) return undefined
+    return new Map(Object.entries(value).map(([name, hash]) => [name, String(hash)]))
+  } catch (thrown) {
+    if (thrown instanceof errors.JOSEError || thrown instanceof SyntaxError) return undefined
+    throw thrown
+  }
+}
