@@ -384,3 +384,9 @@ export function writeAtomic(path: string, data: string | Uint8Array): void {
     )
   }
 }
+
+/** Makes a rename in the folder of a path last through a power cut. Throws FileFailure. */
+export function syncFolder(path: string): void {
+  const folder = dirname(resolve(path))
+  withOpen(folder, folder, O_RDONLY | O_DIRECTORY, (dir) => fsyncSync(dir))
+}

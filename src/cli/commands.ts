@@ -13,6 +13,7 @@ export const nouns: Readonly<Record<string, () => Promise<readonly Command[]>>> 
   auth: async () => (await import('./auth.ts')).authCommands,
   audit: async () => (await import('./audit.ts')).auditCommands,
   config: async () => (await import('./config.ts')).configCommands,
+  secrets: async () => (await import('./secrets.ts')).secretsCommands,
   agent: async () => (await import('./agent.ts')).agentCommands,
 }
 

@@ -14,6 +14,7 @@ import { isAvailable, rowsByPath, spellConfig } from '../config/tree.ts'
 import { Failure, codeOf } from '../errors.ts'
 import { gateOrder } from '../gates/order.ts'
 import type { Call, Command, ExitCode } from './command.ts'
+import { configWriteCommands } from './config-write.ts'
 import { renderCliDocs } from './docs.ts'
 
 const configOption = {
@@ -167,6 +168,7 @@ export const configCommands: readonly Command[] = [
     options: { config: configOption },
     run: get,
   },
+  ...configWriteCommands(configOption),
   {
     name: 'config schema',
     summary: 'Prints the JSON Schema (draft 2020-12) of the configuration, for editors.',

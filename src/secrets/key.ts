@@ -66,7 +66,7 @@ export function parseKey(text: string, where: string): SecretsKey {
   if (bytes.length === keyBytes && bytes.toString('base64url') === trimmed) return keyOf(bytes)
   throw new Failure(
     'SECRETS_KEY',
-    `${where} does not hold a key: 32 bytes as base64url, 43 characters. Restore it with "hardshell secrets restore", or put the right file there.`,
+    `${where} does not hold a key: 32 bytes as base64url, 43 characters. Put the right one there, or move it away and run "hardshell secrets restore".`,
   )
 }
 
