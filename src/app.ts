@@ -14,8 +14,10 @@ import type { TokenBook } from './identity/tokens.ts'
 import { limits, seconds } from './limits.ts'
 import type { Log } from './log.ts'
 import { Live } from './proxy/live.ts'
+import type { Call } from './senders/outgoing.ts'
 import { openSqlite } from './store/sqlite.ts'
 import { agentFor } from './wiring/agent.ts'
+import { openChannels } from './wiring/channels.ts'
 import { clocks } from './wiring/clocks.ts'
 import { bind, forwarderFor, listenerFor } from './wiring/listener.ts'
 import { openVouching } from './wiring/vouching.ts'
@@ -30,6 +32,8 @@ export interface AppSetup {
   readonly agent?: Agent
   /** Where the audit log cannot be opened or must be seen, for tests. */
   readonly audit?: AuditSink & { close(): Promise<void> }
+  /** Calls of messaging services, for tests; else Node's own. */
+  readonly call?: Call
   /** XDG_RUNTIME_DIR, where engines without root listen. */
   readonly runtimeDir?: string
 }
@@ -120,6 +124,9 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
   undo.push(() => forwarder.close())
   const vouching = await openVouching(loaded, { tokens: bearerProver(tokens), live, log })
   undo.push(() => vouching.close())
+  const served = { store, audit, log, agent, forwarder, live, configHash, call: setup.call }
+  const channels = await openChannels(loaded, served)
+  undo.push(() => channels.close())
   const listener = listenerFor(loaded, {
     audit,
     agent,
@@ -130,6 +137,7 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
     log,
     login,
     vouching,
+    webhooks: channels.webhooks,
   })
   const port = await bind(listener, config)
   let graceMs = drainMs
@@ -159,6 +167,7 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
   const admin = await openAdmin(join(home, 'run', 'admin.sock'), {
     ...operationsFor({ agent, tokens, audit, status }),
     ...sessionOperations(login?.endAll ?? (() => endStoredSessions(store))),
+    ...channels.operations,
   })
   undo.push(() => admin.close())
   await agent.start()

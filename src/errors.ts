@@ -56,6 +56,11 @@ export const refusals = {
     say: 'A valid credential is required.',
     fix: 'Send "Authorization: Bearer <token>"; see "hardshell token list". Never put it in the URL.',
   },
+  WEBHOOK_UNPROVEN: {
+    status: 401,
+    say: 'The webhook does not prove to come from its service.',
+    fix: 'The log says why under the request id; "hardshell channel check" looks at the secret and path.',
+  },
   ORIGIN_DENIED: {
     status: 403,
     say: 'Requests from this web origin are not allowed.',

@@ -1,8 +1,9 @@
 /** Rules that look at more than one key, and what is worth knowing about a configuration that loads. */
+import { createRequire } from 'node:module'
 import { isIP } from 'node:net'
+import { extname } from 'node:path'
 import { judgeToken } from '../identity/token-rule.ts'
 import { passwordNotices, passwordProblems } from './password-rules.ts'
-import { channelNotices, channelProblems } from './channel-rules.ts'
 import type { Notice, Problem } from './problems.ts'
 import { isUnspecified } from './readers.ts'
 import type { Config } from './schema.ts'
@@ -163,6 +164,24 @@ function isOurselves({ gateway }: Config, upstream: string): boolean {
   return port === gateway.port && (here || host === gateway.bind)
 }
 
+/**
+ * The rules about channels, read only when there is something for them: the channels are a third of all modules, and
+ * start-up is mostly modules.
+ */
+function channelRules(config: Config): readonly (typeof import('./channel-rules.ts'))[] {
+  const { gateway, owners } = config
+  const people = [
+    ...gateway.dmPolicies.allowlist,
+    ...gateway.groupPolicies.allowedGroups,
+    ...owners,
+  ]
+  const needed = Object.keys(config.channels).length > 0 || people.some((one) => one.includes(':'))
+  if (!needed) return []
+  const here = import.meta.url
+  const require = createRequire(here)
+  return [require(`./channel-rules${extname(here)}`) as typeof import('./channel-rules.ts')]
+}
+
 /** Every problem between keys. */
 export function crossProblems(subject: Subject): readonly Problem[] {
   return [
@@ -172,7 +191,7 @@ export function crossProblems(subject: Subject): readonly Problem[] {
     ...vouchingProblems(subject),
     ...passwordProblems(subject),
     ...peopleProblems(subject),
-    ...channelProblems(subject),
+    ...channelRules(subject.config).flatMap((rules) => rules.channelProblems(subject)),
     ...agentProblems(subject),
   ]
 }
@@ -291,7 +310,7 @@ export function noticesOf(subject: Subject): readonly Notice[] {
     ...looseNotices(subject.config),
     ...passwordNotices(subject.config),
     ...agentNotices(subject),
-    ...channelNotices(subject.config),
+    ...channelRules(subject.config).flatMap((rules) => rules.channelNotices(subject.config)),
   ]
   const order = ['CRITICAL', 'WARNING', 'INFO']
   return all.toSorted((a, b) => order.indexOf(a.level) - order.indexOf(b.level))

@@ -36,6 +36,8 @@ export interface Outgoing {
   readonly facts: Facts
   readonly request: IncomingMessage
   readonly response: ServerResponse
+  /** The body where it has been read already; else it is streamed from the request. */
+  readonly body?: Buffer
   /** Flat headers for the agent. */
   readonly headers: readonly string[]
   /** Flat headers that we add to the answer. */
@@ -146,9 +148,10 @@ class Exchange implements Dispatcher.DispatchHandler, Sent {
   }
 
   begin(): void {
-    const { request, response, facts } = this.#out
+    const { request, response, facts, body } = this.#out
     try {
-      this.#body = bodyOf(request, facts.framing, this.#settings)
+      if (body !== undefined) this.#body = body.length === 0 ? null : body
+      else this.#body = bodyOf(request, facts.framing, this.#settings)
     } catch (thrown) {
       this.#fail(thrown instanceof Error ? thrown : new Error(String(thrown)))
       return

@@ -1,6 +1,6 @@
 /** The listener: accepts under caps, reads facts, asks the gates, records the verdict, and only then lets go on. */
-import type { IncomingMessage, Server, ServerResponse } from 'node:http'
-import type { AddressInfo, Socket } from 'node:net'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 
 import type { Agent } from '../agent/agent.ts'
@@ -14,12 +14,14 @@ import { Connections } from './connections.ts'
 import { isWebSocketUpgrade, readFacts, type FactSettings } from './facts.ts'
 import type { Ended, Forwarder, Sent } from './forward.ts'
 import { headersForAgent, type AgentHeaderSettings } from './headers.ts'
+import { drain, listen } from './listening.ts'
 import type { Live, LiveEnd } from './live.ts'
 import { parserRefusal } from './malformed.ts'
 import { answerOwn, type Own, type OwnPage } from './own.ts'
 import { judge, type JudgeSettings, type Verdict } from './pipeline.ts'
 import { isClosing, writeOwn, writeRefusal, writeRefusalToSocket } from './reply.ts'
 import type { TunnelEnd, UpgradeCall } from './tunnel.ts'
+import type { Webhook } from './webhook.ts'
 
 /** Bounds of the listener; times in ms, sizes in bytes. */
 export interface ServerSettings extends FactSettings, JudgeSettings, AgentHeaderSettings {
@@ -44,6 +46,8 @@ export interface ServerParts {
   readonly own: Own
   /** False once the credential behind an identity has ended: it may have, since the gates were asked. */
   readonly isGood: (identity: Identity) => boolean
+  /** The webhook that a request is for: it has gates and a proof of its own. */
+  readonly webhooks?: ((facts: Facts) => Webhook | undefined) | undefined
   /** The page that a browser sees in place of a refusal; undefined is the refusal itself. */
   readonly refusalPage?: (facts: Facts, code: RefusalCode) => OwnPage | undefined
   /** Hash of the configuration that judges, for the audit log. */
@@ -105,7 +109,7 @@ export function createListener(settings: ServerSettings, parts: ServerParts): Li
   server.on('dropRequest', (req, socket) => doorway.tooManyRequests(req, socket))
   return {
     listen: (port, host) => listen(server, port, host),
-    close: (graceMs) => close(server, graceMs, doorway),
+    close: (graceMs) => drain(server, graceMs, () => doorway.destroyAll()),
     connections: () => doorway.open,
   }
 }
@@ -160,10 +164,11 @@ class Doorway {
     request.on('error', noteOnly)
     response.on('error', noteOnly)
     const facts = readFacts(request, this.#settings)
-    const verdict = judge(this.#parts.gates, facts, this.#settings)
-    if (verdict instanceof Promise) {
-      void verdict.then((settled) => this.#judged(settled, facts, request, response))
-    } else this.#judged(verdict, facts, request, response)
+    const webhook = this.#parts.webhooks?.(facts)
+    const verdict = judge(webhook?.gates ?? this.#parts.gates, facts, this.#settings)
+    const judged = (known: Verdict) => this.#judged(known, facts, request, response, webhook)
+    if (verdict instanceof Promise) void verdict.then(judged)
+    else judged(verdict)
   }
 
   #judged(
@@ -171,6 +176,7 @@ class Doorway {
     facts: Facts,
     request: IncomingMessage,
     response: ServerResponse,
+    webhook: Webhook | undefined,
   ): void {
     const { decision, headers } = verdict
     if (!decision.allow) {
@@ -182,6 +188,11 @@ class Doorway {
       }
       const close = facts.defect !== undefined
       writeRefusal(response, decision.code, facts.requestId, { headers, close })
+      return
+    }
+    if (webhook !== undefined) {
+      const proved = () => this.#connections.proved(request.socket)
+      this.#sent.set(request.socket, webhook.take({ facts, request, response, proved }))
       return
     }
     this.#proved(request.socket, verdict.identity)
@@ -470,24 +481,3 @@ const fromFacts = ({ requestId, peer, method, path }: Facts) => ({ requestId, pe
 
 /** Socket errors end in 'close', where everything is cleaned up; the listener only keeps them from being thrown. */
 function noteOnly(): void {}
-
-async function listen(server: Server, port: number, host: string): Promise<number> {
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen({ port, host, backlog: 1024 }, () => {
-      server.removeListener('error', reject)
-      resolve()
-    })
-  })
-  return (server.address() as AddressInfo).port
-}
-
-async function close(server: Server, graceMs: number, doorway: Doorway): Promise<void> {
-  const closed = new Promise<void>((resolve) => {
-    server.close(() => resolve())
-  })
-  server.closeIdleConnections()
-  const timer = setTimeout(() => doorway.destroyAll(), graceMs)
-  await closed
-  clearTimeout(timer)
-}

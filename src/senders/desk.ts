@@ -22,6 +22,8 @@ export interface DeskSettings {
   /** `silent`, `code`, or a text with `{code}`. */
   readonly reply: string
   readonly repliesPerHour: number
+  /** Senders whom the configuration lists, and the key that does, for the owner's review. */
+  readonly listed: readonly { readonly sender: string; readonly where: string }[]
   /** The owner's ids on this channel: told of each new request where the service has a way. */
   readonly owners: readonly string[]
 }

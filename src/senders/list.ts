@@ -29,6 +29,7 @@ export interface SenderListDeps {
 
 const admittedPrefix = 'sender/'
 const spokePrefix = 'spoke/'
+const configuredPrefix = 'configured/'
 const flushMs = minutes(1)
 
 /**
@@ -89,6 +90,11 @@ export class SenderList {
     return [...this.#admitted.values()].flatMap((here) => [...here.values()])
   }
 
+  /** What is on the list about one sender, expired or not. */
+  find(place: Place, sender: string): Admitted | undefined {
+    return this.#admitted.get(placeKey(place))?.get(sender)
+  }
+
   /** When a sender last reached the agent, ms since the epoch. */
   lastSpoke(place: Place, sender: string): number | undefined {
     return this.#spoke.get(spokeKey(place, sender))
@@ -120,6 +126,32 @@ export class SenderList {
       this.#unsaved.delete(spokeKey(place, sender))
       const stored = await this.#deps.store.remove(admittedKey(place, sender))
       return was || stored
+    })
+  }
+
+  /**
+   * Compares the configured senders of an account with those of the last start: who was taken off there is not paired any
+   * more either, so that no old approval outlives the removal. Resolves with those senders.
+   */
+  settle(place: Place, configured: readonly string[]): Promise<readonly string[]> {
+    return this.#exclusive(async () => {
+      const key = configuredPrefix + placeKey(place)
+      const entry = await this.#deps.store.get(key)
+      const before = entry === undefined ? [] : readKeys(entry)
+      const present = new Set(configured.map(senderKey))
+      const gone = new Set(before.filter((one) => !present.has(one)))
+      const here = [...(this.#admitted.get(placeKey(place))?.values() ?? [])]
+      const ended = here.filter(
+        ({ kind, sender }) => kind === 'paired' && gone.has(senderKey(sender)),
+      )
+      for (const { sender } of ended) {
+        this.#admitted.get(placeKey(place))?.delete(sender)
+        await this.#deps.store.remove(admittedKey(place, sender))
+      }
+      if (gone.size > 0 || present.size !== before.length) {
+        await this.#deps.store.put(key, JSON.stringify({ senders: [...present] }))
+      }
+      return ended.map(({ sender }) => sender)
     })
   }
 
@@ -232,4 +264,11 @@ function readSpoke(entry: Entry): number {
   const { at } = readObject(entry)
   if (typeof at !== 'number') throw unreadable(entry.key)
   return at
+}
+
+function readKeys(entry: Entry): readonly string[] {
+  const { senders } = readObject(entry)
+  const isText = (one: unknown) => typeof one === 'string'
+  if (!Array.isArray(senders) || !senders.every(isText)) throw unreadable(entry.key)
+  return senders
 }

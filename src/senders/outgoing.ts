@@ -1,10 +1,11 @@
 /** HTTP out of Hardshell to a messaging service: fixed hosts, no redirects, everything bounded. */
 import { Buffer } from 'node:buffer'
-import { request as requestPlain, type IncomingMessage } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import { request as requestSecure } from 'node:https'
 
 import { Failure } from '../errors.ts'
 import { KiB, seconds, type Bytes, type Millis } from '../limits.ts'
+import { request as requestPlain } from '../node-http.ts'
 
 /** One request to a service. */
 export interface Outgoing {

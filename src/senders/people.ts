@@ -104,9 +104,21 @@ export class People {
     const onTrouble = (failure: Failure) => tell({ code: failure.code }, failure.message)
     const list = await SenderList.open({ store, now, onTrouble })
     const book = await PairingBook.open({ store, now, random, onTrouble, bounds: usualBounds })
+    const people = new People(settings, deps, list, book)
+    for (const { place, settings: own } of people.desks) {
+      const listed = own.listed.map(({ sender }) => sender)
+      for (const sender of await list.settle(place, listed)) {
+        deps.evidence.append({
+          event: 'pairing.revoked',
+          channel: channelName(place),
+          sender: `${place.channel}:${sender}`,
+          because: 'no longer listed in the configuration',
+        })
+      }
+    }
     list.start()
     book.start()
-    return new People(settings, deps, list, book)
+    return people
   }
 
   /** The desk of an account. */

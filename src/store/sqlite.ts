@@ -10,6 +10,11 @@ import { absent, isKey, type Entry, type PutOptions, type Store, type Write } fr
 export interface SqliteSettings {
   /** Wall clock, ms since the epoch: expiry is kept in it because it outlives the process. */
   readonly now: () => number
+  /**
+   * What a finished write outlives: a power cut, which costs a sync of the disk each [machine], or the end of the process
+   * only.
+   */
+  readonly survives?: 'machine' | 'process'
   /** How often a watch looks for writes of others; well under the promised second. */
   readonly watchEveryMs?: Millis
 }
@@ -40,7 +45,10 @@ export function openSqlite(path: string, settings: SqliteSettings): Store {
   try {
     database = new DatabaseSync(path, { timeout: busyMs })
     // FULL: a revocation that was reported must survive a power cut. Writes are rare here.
-    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA trusted_schema = 0')
+    const synchronous = settings.survives === 'process' ? 'NORMAL' : 'FULL'
+    database.exec(
+      `PRAGMA journal_mode = WAL; PRAGMA synchronous = ${synchronous}; PRAGMA trusted_schema = 0`,
+    )
     migrate(database, path)
     return new SqliteStore(database, path, settings)
   } catch (thrown) {

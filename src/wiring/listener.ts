@@ -31,6 +31,7 @@ import type { Live } from '../proxy/live.ts'
 import { ownRoutes, type OwnRoute } from '../proxy/own.ts'
 import { createListener, type Listener } from '../proxy/server.ts'
 import type { TunnelEnd, TunnelSettings, UpgradeCall } from '../proxy/ws-call.ts'
+import type { Channels } from './channels.ts'
 import { clocks } from './clocks.ts'
 import type { PasswordMode } from './password.ts'
 import type { Vouching } from './vouching.ts'
@@ -62,6 +63,8 @@ export interface Parts {
   /** Set in password mode. */
   readonly login?: PasswordMode | undefined
   readonly vouching: Vouching
+  /** The webhook road, where a channel is configured. */
+  readonly webhooks?: Channels['webhooks']
 }
 
 /** The listener with its gates, not bound yet. */
@@ -76,6 +79,7 @@ export function listenerFor(loaded: Loaded, parts: Parts): Listener {
     ...(login === undefined ? [] : [login.prover]),
     ...(vouching.tailscale === undefined ? [] : [vouching.tailscale]),
   ]
+  const gates = gatesFor(config, identifier(provers), lockout, vouching.tailnetHosts)
   return createListener(
     {
       maxUrlBytes: bounds.maxUrlLength,
@@ -96,7 +100,8 @@ export function listenerFor(loaded: Loaded, parts: Parts): Listener {
       forwardedHeaders: config.agent.forwardedHeaders,
     },
     {
-      gates: gatesFor(config, identifier(provers), lockout, vouching.tailnetHosts),
+      gates,
+      webhooks: parts.webhooks?.(gates),
       audit,
       agent,
       forwarder,

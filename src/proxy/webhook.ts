@@ -1,0 +1,136 @@
+/**
+ * The webhook road: a request for a channel's exact path and method proves itself by the service's own signature over
+ * the bounded body, in place of a client's credential. Its gates are the head of the pinned order.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+
+import type { Agent } from '../agent/agent.ts'
+import type { AuditSink } from '../audit/record.ts'
+import { allow, type Decision, type Facts, type Gate } from '../gates/gate.ts'
+import { sizeGate } from '../gates/size.ts'
+import { minutes, type Bytes, type Millis } from '../limits.ts'
+import { Allowance } from '../senders/budget.ts'
+import type { Desk } from '../senders/desk.ts'
+import type { People } from '../senders/people.ts'
+import type { Forwarder, Sent } from './forward.ts'
+import { Intake } from './intake.ts'
+import type { Live } from './live.ts'
+
+/** Bounds of the road; times in ms, sizes in bytes. */
+export interface WebhookSettings {
+  readonly bodyBytes: Bytes
+  readonly bodyTimeMs: Millis
+  /** All bodies that are held at once. */
+  readonly bodiesBytes: Bytes
+  /** Proven requests of one account. */
+  readonly requestsPerMinute: number
+  /** Unproven requests of one account that are told so; more get 429. */
+  readonly failuresPerMinute: number
+  /** Tell the agent in X-Forwarded-* headers what the service sees. */
+  readonly forwardedHeaders: boolean
+  readonly publicOrigins: readonly string[]
+}
+
+/** What the road works with. */
+export interface WebhookParts {
+  readonly people: People
+  /** All gates of clients, in their order. */
+  readonly gates: readonly Gate[]
+  readonly audit: AuditSink
+  readonly agent: Agent
+  readonly forwarder: Forwarder
+  readonly live: Live
+  /** Wall clock, ms since the epoch. */
+  readonly now: () => number
+  /** Monotonic clock, ms. */
+  readonly monotonic: () => Millis
+  /** Hash of the configuration that judges, for the audit log. */
+  readonly configHash: () => string
+}
+
+/** A request on this road, after its gates. */
+export interface WebhookCall {
+  readonly facts: Facts
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+  /** To be called once the request is proven: its connection never gives way to another. */
+  readonly proved: () => void
+}
+
+/** The webhook that a request is for. */
+export interface Webhook {
+  readonly gates: readonly Gate[]
+  /** Reads, proves, judges, records, and only then lets go on or answers. */
+  take(call: WebhookCall): Sent
+}
+
+/** One account on the road: its desk and what is counted against it. */
+export interface Counter {
+  readonly desk: Desk
+  readonly requests: Allowance
+  readonly failures: Allowance
+}
+
+/** What all requests of the road share. */
+export interface WebhookShared {
+  readonly settings: WebhookSettings
+  readonly parts: WebhookParts
+  /** Requests whose address is over its limit: they pass if they are proven, and are told less if not. */
+  readonly overLimit: WeakSet<Facts>
+  /** Bytes of all bodies that are held now. */
+  held: number
+}
+
+/** Gates of the client road that this road has too, in the same order; the rest ask for a client's credential. */
+const headGates = new Set(['lockdown', 'shape', 'path', 'address rate', 'size'])
+
+/** Opens the road; undefined for a request that is no webhook. */
+export function openWebhooks(
+  settings: WebhookSettings,
+  parts: WebhookParts,
+): (facts: Facts) => Webhook | undefined {
+  const shared: WebhookShared = { settings, parts, overLimit: new WeakSet(), held: 0 }
+  const gates = gatesOf(shared)
+  const allowance = (max: number) => new Allowance(max, parts.monotonic, minutes(1))
+  const webhooks = parts.people.desks
+    .filter(({ settings: { account } }) => account.webhookPath !== '')
+    .map((desk) => {
+      const requests = allowance(settings.requestsPerMinute)
+      const failures = allowance(settings.failuresPerMinute)
+      const counter: Counter = { desk, requests, failures }
+      const take = (call: WebhookCall) => new Intake(call, counter, shared).begin()
+      return { desk, webhook: { gates, take } }
+    })
+  return ({ method, path }) =>
+    webhooks.find(({ desk }) => desk.settings.channel.carries(method, path, desk.settings.account))
+      ?.webhook
+}
+
+function gatesOf({ parts, settings, overLimit }: WebhookShared): readonly Gate[] {
+  return parts.gates
+    .filter(({ name }) => headGates.has(name))
+    .map((gate) => {
+      if (gate.name === 'size') return sizeGate(settings.bodyBytes)
+      return gate.name === 'address rate' ? countOnly(gate, overLimit) : gate
+    })
+}
+
+/**
+ * Counts a request against its address and lets it pass: who shares a hop with the service must not keep it out, and
+ * whether it is the service is known only from the body.
+ */
+function countOnly(gate: Gate, overLimit: WeakSet<Facts>): Gate {
+  const note = (facts: Facts, decision: Decision): Decision => {
+    if (!decision.allow) overLimit.add(facts)
+    return allow
+  }
+  return {
+    name: gate.name,
+    decide: (facts, identity) => {
+      const decision = gate.decide(facts, identity)
+      return decision instanceof Promise
+        ? decision.then((known) => note(facts, known))
+        : note(facts, decision)
+    },
+  }
+}

@@ -1,0 +1,85 @@
+/** Channels as a whole: their people, their webhooks and what the owner can do about them. */
+import type { Operations } from '../admin/api.ts'
+import type { Agent } from '../agent/agent.ts'
+import type { AuditSink } from '../audit/record.ts'
+import type { Loaded } from '../config/load.ts'
+import { Failure } from '../errors.ts'
+import type { Facts, Gate } from '../gates/gate.ts'
+import { limits } from '../limits.ts'
+import type { Log } from '../log.ts'
+import type { Forwarder } from '../proxy/forward.ts'
+import type { Live } from '../proxy/live.ts'
+import type { Webhook } from '../proxy/webhook.ts'
+import type { Call } from '../senders/outgoing.ts'
+import type { People } from '../senders/people.ts'
+import type { Store } from '../store/store.ts'
+import { clocks } from './clocks.ts'
+
+/** What the channels are made from. */
+export interface ChannelParts {
+  readonly store: Store
+  readonly audit: AuditSink
+  readonly log: Log
+  readonly agent: Agent
+  readonly forwarder: Forwarder
+  readonly live: Live
+  readonly configHash: () => string
+  /** Calls of services, for tests; else Node's own. */
+  readonly call?: Call | undefined
+}
+
+/** The open channels. */
+export interface Channels {
+  /** Undefined where no channel is configured. */
+  readonly people: People | undefined
+  /** The webhook road behind the head of these gates. */
+  readonly webhooks: ((gates: readonly Gate[]) => (facts: Facts) => Webhook | undefined) | undefined
+  readonly operations: Operations
+  close(): Promise<void>
+}
+
+/** Names of the operations about people. */
+const names = [
+  ...['list', 'approve', 'deny', 'revoke'].map((verb) => `pairing.${verb}`),
+  ...['list', 'add', 'remove', 'review'].map((verb) => `allowlist.${verb}`),
+  'channel.check',
+]
+
+/** Opens the channels; their modules are read only where one is configured, because start-up is mostly modules. */
+export async function openChannels(loaded: Loaded, parts: ChannelParts): Promise<Channels> {
+  if (Object.keys(loaded.config.channels).length === 0) {
+    const refuse = () =>
+      Promise.reject(
+        new Failure(
+          'NO_CHANNEL',
+          'No channel is configured: set channels.<name>.webhookPath and the secret of the service.',
+        ),
+      )
+    const operations = Object.fromEntries(names.map((name) => [name, refuse]))
+    return { people: undefined, webhooks: undefined, operations, close: () => Promise.resolve() }
+  }
+  const [{ openPeople }, { openWebhooks }] = await Promise.all([
+    import('./people.ts'),
+    import('../proxy/webhook.ts'),
+  ])
+  const { people, operations, close } = await openPeople(loaded, parts)
+  const { agent: told, gateway } = loaded.config
+  const settings = {
+    bodyBytes: limits.channelBodyBytes.default,
+    bodyTimeMs: limits.channelBodyTimeMs.default,
+    bodiesBytes: limits.channelBodiesBytes.default,
+    requestsPerMinute: limits.channelRequestsPerMinute.default,
+    failuresPerMinute: limits.channelFailuresPerMinute.default,
+    forwardedHeaders: told.forwardedHeaders,
+    publicOrigins: gateway.publicOrigins,
+  }
+  const { audit, agent, forwarder, live, configHash } = parts
+  const { now, monotonic } = clocks
+  const road = { people, audit, agent, forwarder, live, now, monotonic, configHash }
+  return {
+    people,
+    operations,
+    webhooks: (gates) => openWebhooks(settings, { ...road, gates }),
+    close,
+  }
+}
