@@ -12,6 +12,7 @@ export const nouns: Readonly<Record<string, () => Promise<readonly Command[]>>> 
   token: async () => (await import('./token.ts')).tokenCommands,
   auth: async () => (await import('./auth.ts')).authCommands,
   audit: async () => (await import('./audit.ts')).auditCommands,
+  security: async () => (await import('./security.ts')).securityCommands,
   config: async () => (await import('./config.ts')).configCommands,
   secrets: async () => (await import('./secrets.ts')).secretsCommands,
   agent: async () => (await import('./agent.ts')).agentCommands,

@@ -107,10 +107,12 @@ async function generated(): Promise<Readonly<Record<string, string>>> {
   // Loaded here, because the rows of all commands lead to this file too.
   const { loadCommands } = await import('./commands.ts')
   const { usageLine } = await import('./run.ts')
+  const { auditPage } = await import('../posture/page.ts')
   const written = Object.entries(examples).map(([path, example]) => [path, exampleText(example)])
   return {
     'docs/configuration.md': configurationPage(),
     'docs/errors.md': errorsPage(),
+    'docs/security-audit.md': auditPage(),
     'docs/cli.md': renderCliDocs(await loadCommands(), usageLine),
     ...(Object.fromEntries(written) as Record<string, string>),
   }

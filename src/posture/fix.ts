@@ -1,0 +1,145 @@
+/** `--fix`: a plan that can be read first, repairs that are safe to make unasked, and a copy of everything before. */
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  fchmodSync,
+  fstatSync,
+  lstatSync,
+  openSync,
+} from 'node:fs'
+import { basename, dirname, join, resolve } from 'node:path'
+import { removeValue, setValue } from '../config/edit.ts'
+import { checkWritable, readConfigText, writeConfigText } from '../config/write.ts'
+import { Failure } from '../errors.ts'
+import { ensureDir, ownUid, platformMount, readOwn, writeAtomic } from '../files.ts'
+import type { PostureContext } from './context.ts'
+import type { Report } from './report.ts'
+
+type Env = Readonly<Record<string, string | undefined>>
+
+/** One repair of a plan. */
+export type Step =
+  | { readonly kind: 'chmod'; readonly path: string; readonly from: number; readonly mode: number }
+  | {
+      readonly kind: 'token'
+      readonly file: string
+      /** The configuration must name the file, in place of a token of its own. */
+      readonly edit?: { readonly config: string; readonly tokenFile: string }
+    }
+
+/** What was done. */
+export interface Fixed {
+  /** The folder with the copies from before. */
+  readonly backup: string
+  /** A new token, to be shown once. */
+  readonly token?: string
+}
+
+/** What can be repaired, folders before what is in them, each thing once. */
+export function planOf(report: Report, context: PostureContext, env: Env): readonly Step[] {
+  const fixes = report.results
+    .filter(({ status }) => status === 'finding')
+    .flatMap(({ findings }) => findings.flatMap(({ fix }) => fix ?? []))
+  const modes = new Map(
+    fixes.flatMap((fix) => (fix.kind === 'chmod' ? [[fix.path, fix.mode] as const] : [])),
+  )
+  const chmods = [...modes]
+    .toSorted(([a], [b]) => a.length - b.length)
+    .flatMap(([path, mode]): readonly Step[] => {
+      const file = context.files.find((one) => one.path === path)
+      return file === undefined ? [] : [{ kind: 'chmod', path, from: file.mode, mode }]
+    })
+  const token = fixes.some(({ kind }) => kind === 'token') ? tokenStep(context, env) : undefined
+  return token === undefined ? chmods : [...chmods, token]
+}
+
+/** How the token can be replaced; not at all when it comes from a variable or from a mount of the platform. */
+function tokenStep(context: PostureContext, env: Env): Step | undefined {
+  const { config, configFile, secrets, home } = context
+  if (config === undefined || configFile === undefined) return undefined
+  const source = secrets.find(({ path }) => path === 'gateway.auth.token')
+  if (source?.from === 'environment' || source?.from === 'variable') return undefined
+  const { tokenFile } = config.gateway.auth
+  if (tokenFile !== undefined && source?.from !== 'config') {
+    const file = resolve(dirname(configFile), tokenFile)
+    return platformMount(file, env) === undefined ? { kind: 'token', file } : undefined
+  }
+  const file = join(home, 'keys', 'gateway.token')
+  const beside = dirname(configFile) === home
+  const edit = { config: configFile, tokenFile: beside ? 'keys/gateway.token' : file }
+  return { kind: 'token', file, edit }
+}
+
+/** A step on one line. */
+export function stepLine(step: Step): string {
+  if (step.kind === 'chmod') {
+    return `chmod ${step.mode.toString(8)} ${step.path} (now ${step.from.toString(8)})`
+  }
+  const named = step.edit === undefined ? '' : `, and name it in ${step.edit.config}`
+  return `write a new token to ${step.file}${named}`
+}
+
+/**
+ * Carries out a plan after copying what it touches. Throws Failure when the copy cannot be made or a step cannot be
+ * taken; steps before that one stay.
+ */
+export function applyPlan(
+  plan: readonly Step[],
+  context: PostureContext,
+  env: Env,
+  makeToken: () => string,
+): Fixed {
+  const backup = join(context.home, 'backups', `fix-${stamp(context.now)}`)
+  ensureDir(backup)
+  const modes = plan.flatMap((step) =>
+    step.kind === 'chmod' ? [{ path: step.path, mode: step.from.toString(8) }] : [],
+  )
+  writeAtomic(join(backup, 'modes.json'), `${JSON.stringify(modes, undefined, 2)}\n`)
+  for (const step of plan) if (step.kind === 'chmod') setMode(step.path, step.mode)
+  const step = plan.find(({ kind }) => kind === 'token')
+  if (step?.kind !== 'token') return { backup }
+  const token = makeToken()
+  copyInto(backup, step.file)
+  if (step.edit !== undefined) {
+    copyInto(backup, step.edit.config)
+    checkWritable(step.edit.config, env)
+  }
+  ensureDir(dirname(step.file))
+  writeAtomic(step.file, `${token}\n`)
+  if (step.edit !== undefined) nameTokenFile(step.edit, env)
+  return { backup, token }
+}
+
+const stamp = (now: number) => new Date(now).toISOString().replaceAll(/[:.]/g, '-')
+
+function copyInto(backup: string, file: string): void {
+  if (lstatSync(file, { throwIfNoEntry: false }) === undefined) return
+  writeAtomic(join(backup, basename(file)), readOwn(file, { parent: 'safe' }).text)
+}
+
+function nameTokenFile(edit: { config: string; tokenFile: string }, env: Env): void {
+  const before = readConfigText(env, edit.config)
+  const path = ['gateway', 'auth']
+  const without = removeValue(before.text, [...path, 'token'])
+  writeConfigText(before, setValue(without, [...path, 'tokenFile'], edit.tokenFile), env)
+}
+
+/** On the opened file, so that nothing can be put in its place between the look and the change. */
+function setMode(path: string, mode: number): void {
+  const notOurs = () =>
+    new Failure('FIX_REFUSED', `${path} is not what was looked at: run the command again`)
+  if (lstatSync(path).isSocket()) {
+    if (lstatSync(path).uid !== ownUid()) throw notOurs()
+    chmodSync(path, mode)
+    return
+  }
+  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants
+  const fd = openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+  try {
+    if (fstatSync(fd).uid !== ownUid()) throw notOurs()
+    fchmodSync(fd, mode)
+  } finally {
+    closeSync(fd)
+  }
+}

@@ -1,0 +1,331 @@
+/** Gathers what the checks look at, once: files, configuration, log, engine, sockets. Changes nothing. */
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  statfsSync,
+} from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { newestCheckpoint } from '../audit/checkpoints.ts'
+import { listFiles } from '../audit/files.ts'
+import { query, tail } from '../audit/read.ts'
+import { verifyAudit } from '../audit/verify.ts'
+import { parseJson5 } from '../config/json5.ts'
+import { loadConfig } from '../config/load.ts'
+import { ConfigFailure, type Notice, type Problem } from '../config/problems.ts'
+import { readDocument, type SecretSource } from '../config/read.ts'
+import { configBytesMax, type Config } from '../config/schema.ts'
+import { fill, tree } from '../config/tree.ts'
+import { configPath } from '../config/write.ts'
+import { Failure, codeOf, messageOf } from '../errors.ts'
+import { ownUid, platformMount } from '../files.ts'
+import { sameSecret } from '../identity/token-rule.ts'
+import type { TokenView } from '../identity/token-record.ts'
+import { days } from '../limits.ts'
+import { findPlugins, type PluginsFound } from '../plugins.ts'
+import { at } from './checks-agent.ts'
+import { checks } from './checks.ts'
+import type {
+  AgentConfigFacts,
+  AuditFacts,
+  FileFact,
+  FileRole,
+  Measured,
+  PostureContext,
+  Running,
+} from './context.ts'
+import { askEngine, listeningSockets, probe } from './probe.ts'
+import { readSuppressions } from './suppressions.ts'
+
+type Env = Readonly<Record<string, string | undefined>>
+
+/** What the gathering needs from outside. */
+export interface GatherOptions {
+  readonly env: Env
+  /** The value of `--config`. */
+  readonly config?: string
+  readonly now: number
+  /** What the running sidecar says of itself, if one runs. */
+  readonly running?: Running
+  readonly tokens: Measured<readonly TokenView[]>
+  /** Ask live: only then is anything sent. */
+  readonly deep: boolean
+}
+
+/** The state of an installation now. Throws Failure only where not even the home can be named. */
+export async function gather(options: GatherOptions): Promise<PostureContext> {
+  const { env, now, running, tokens, deep } = options
+  const { file, home } = configPath(env, options.config)
+  const read = readConfig(file, env)
+  const { config } = read
+  const known = new Set(checks.map(({ id }) => id))
+  const { suppressions, fault } = readSuppressions(home, now, known)
+  const deepOnly = { unmeasured: 'asked only with --deep' }
+  return {
+    now,
+    home,
+    uid: ownUid(),
+    configFile: read.there ? file : undefined,
+    config,
+    configHash: read.hash,
+    problems: read.problems,
+    notices: read.notices,
+    secrets: read.secrets,
+    tokens,
+    files: filesOf(home, file, env, config),
+    running,
+    listening: listeningSockets(),
+    engine: await askEngine(config, home, env['XDG_RUNTIME_DIR']),
+    agentConfig: agentConfigOf(env, config),
+    plugins: await pluginsOf(config, home),
+    audit: await auditOf(home),
+    speakers: await speakersOf(home, now),
+    node: process.versions.node,
+    clockSynchronised: clockOf(),
+    probes: deep && config !== undefined ? await probe(config, running) : deepOnly,
+    suppressions,
+    ...(fault === undefined ? {} : { suppressionFault: fault }),
+  }
+}
+
+interface ConfigRead {
+  readonly there: boolean
+  readonly config: Config | undefined
+  readonly hash: string | undefined
+  readonly problems: readonly Problem[]
+  readonly notices: readonly Notice[]
+  readonly secrets: readonly SecretSource[]
+}
+
+/** A text whatever its mode is: that is reported, and the rest must be looked at nevertheless. */
+function readAnyhow(path: string): string {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  try {
+    const stats = fstatSync(fd)
+    if (!stats.isFile() || stats.size > configBytesMax) {
+      throw new Failure('FILE_LARGE', `${path} is no file of a size that can be read`)
+    }
+    return readFileSync(fd, 'utf8')
+  } finally {
+    closeSync(fd)
+  }
+}
+
+function readConfig(file: string, env: Env): ConfigRead {
+  let text = '{}'
+  let there = true
+  try {
+    text = readAnyhow(file)
+  } catch (thrown) {
+    there = codeOf(thrown) !== 'ENOENT'
+    if (there) {
+      const message = `cannot be read (${codeOf(thrown)})`
+      const problem = { code: 'FILE_READ', path: '', message, remedy: 'Mend its mode.' } as const
+      const none = { hash: undefined, notices: [], secrets: [] }
+      return { there, config: undefined, problems: [problem], ...none }
+    }
+  }
+  try {
+    const loaded = loadConfig({ env, config: file, text })
+    const { config, hash, notices, secretSources: secrets } = loaded
+    return { there, config, hash, problems: [], notices, secrets }
+  } catch (thrown) {
+    if (!(thrown instanceof ConfigFailure)) throw thrown
+    return {
+      there,
+      hash: undefined,
+      notices: [],
+      problems: thrown.problems,
+      ...anyhow(text, file, env),
+    }
+  }
+}
+
+/** What a configuration that would not load asks for, as far as its values can be read. */
+function anyhow(
+  text: string,
+  file: string,
+  env: Env,
+): { config: Config | undefined; secrets: readonly SecretSource[] } {
+  const { value } = parseJson5(text)
+  if (value === undefined) return { config: undefined, secrets: [] }
+  const secrets: SecretSource[] = []
+  const given = readDocument(value, {
+    env,
+    secretOf: (path) => readQuietly(resolve(dirname(file), path)) ?? '',
+    open: () => ({ because: 'it is not opened for a look', wrongKey: false }),
+    problems: [],
+    sources: secrets,
+  })
+  return { config: fill(tree, given) as Config, secrets }
+}
+
+function readQuietly(path: string): string | undefined {
+  try {
+    return readAnyhow(path)
+  } catch (thrown) {
+    if (thrown instanceof Failure || codeOf(thrown) !== '') return undefined
+    throw thrown
+  }
+}
+
+function factOf(path: string, role: FileRole, env: Env): FileFact | undefined {
+  try {
+    const stats = lstatSync(path)
+    const kind = stats.isSymbolicLink()
+      ? 'link'
+      : stats.isDirectory()
+        ? 'directory'
+        : stats.isFile()
+          ? 'file'
+          : stats.isSocket()
+            ? 'socket'
+            : 'other'
+    const { mode, uid, nlink } = stats
+    const platform = platformMount(path, env) !== undefined
+    return { path, role, kind, mode: mode & 0o7777, uid, names: nlink, platform }
+  } catch (thrown) {
+    if (['ENOENT', 'ENOTDIR', 'EACCES'].includes(codeOf(thrown))) return undefined
+    throw thrown
+  }
+}
+
+const listMost = 2000
+
+function namesIn(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder).toSorted().slice(0, listMost)
+  } catch (thrown) {
+    if (['ENOENT', 'ENOTDIR', 'EACCES'].includes(codeOf(thrown))) return []
+    throw thrown
+  }
+}
+
+function filesOf(
+  home: string,
+  config: string,
+  env: Env,
+  read: Config | undefined,
+): readonly FileFact[] {
+  const roles = new Map<string, FileRole>()
+  const add = (path: string, role: FileRole) => {
+    if (!roles.has(path)) roles.set(path, role)
+  }
+  add(home, 'home')
+  add(config, 'config')
+  const tokenFile = read?.gateway.auth.tokenFile
+  if (tokenFile !== undefined) add(resolve(dirname(config), tokenFile), 'token')
+  for (const [folder, role, inside] of [
+    ['keys', 'keys', 'key'],
+    ['audit', 'audit', 'record'],
+  ] as const) {
+    add(join(home, folder), role)
+    for (const name of namesIn(join(home, folder))) add(join(home, folder, name), inside)
+  }
+  for (const name of ['state.db', 'state.db-wal', 'state.db-shm']) add(join(home, name), 'state')
+  add(join(home, 'run'), 'run')
+  add(join(home, 'run', 'admin.sock'), 'socket')
+  for (const name of namesIn(home)) add(join(home, name), 'other')
+  for (let folder = dirname(home); ; folder = dirname(folder)) {
+    add(folder, 'parent')
+    if (folder === dirname(folder)) break
+  }
+  return [...roles].flatMap(([path, role]) => factOf(path, role, env) ?? [])
+}
+
+function agentConfigOf(env: Env, config: Config | undefined): Measured<AgentConfigFacts> {
+  if (config?.agent.image !== undefined)
+    return { unmeasured: 'the agent has its files in its cell' }
+  const user = env['HOME'] ?? ''
+  if (user === '') return { unmeasured: 'HOME is not set' }
+  const places = ['.openclaw/openclaw.json', '.clawdbot/clawdbot.json', '.moltbot/moltbot.json']
+  for (const place of [...places, '.config/moltbot/config.json']) {
+    const file = join(user, place)
+    const fact = factOf(file, 'other', env)
+    if (fact === undefined) continue
+    const document = parseJson5(readQuietly(file) ?? '').value
+    if (typeof document !== 'object' || document === null) {
+      return { unmeasured: `${file} cannot be read` }
+    }
+    const theirs = at(document, 'gateway.auth.token')
+    const ours = config?.gateway.auth.token
+    const sameToken = typeof theirs === 'string' && ours !== undefined && sameSecret(theirs, ours)
+    return { value: { file, mode: fact.mode, document: { ...document }, sameToken } }
+  }
+  return { unmeasured: 'no configuration of OpenClaw was found' }
+}
+
+async function pluginsOf(
+  config: Config | undefined,
+  home: string,
+): Promise<Measured<PluginsFound>> {
+  if (config === undefined) return { unmeasured: 'the configuration cannot be read' }
+  try {
+    return { value: await findPlugins(config.plugins, home) }
+  } catch (thrown) {
+    return { unmeasured: messageOf(thrown) }
+  }
+}
+
+async function auditOf(home: string): Promise<Measured<AuditFacts>> {
+  const dir = join(home, 'audit')
+  try {
+    if (listFiles(dir).length === 0) return { unmeasured: 'there is no audit log yet' }
+    const verdict = await verifyAudit(dir)
+    const { bavail, bsize } = statfsSync(dir)
+    const newest = tail(dir, 1)[0]
+    const checkpoint = newestCheckpoint(dir)
+    const { broken } = verdict
+    const where = broken === undefined ? '' : `${broken.file}:${broken.line}, ${broken.because}`
+    return {
+      value: {
+        ok: verdict.ok,
+        records: verdict.records,
+        unsigned: verdict.checkpoints.unsigned,
+        keyMissing: verdict.checkpoints.keyMissing,
+        freeBytes: bavail * bsize,
+        ...(broken === undefined ? {} : { broken: where }),
+        ...(newest === undefined ? {} : { newestAt: Date.parse(newest.time) }),
+        ...(checkpoint === undefined ? {} : { checkpointAt: Date.parse(checkpoint.time) }),
+      },
+    }
+  } catch (thrown) {
+    return { unmeasured: `the audit log cannot be read: ${messageOf(thrown)}` }
+  }
+}
+
+const speakingDays = 90
+
+async function speakersOf(home: string, now: number): Promise<Measured<readonly string[]>> {
+  const dir = join(home, 'audit')
+  const since = now - days(speakingDays)
+  const speakers = new Set<string>()
+  try {
+    let first: number | undefined
+    for await (const { time, channel, sender } of query(dir, {})) {
+      const when = Date.parse(time)
+      first ??= when
+      if (first > since) break
+      if (sender === undefined || when < since) continue
+      speakers.add(sender)
+      if (channel !== undefined) speakers.add(`${channel}:${sender}`)
+    }
+    if (first === undefined || first > since) {
+      return { unmeasured: `the audit log is younger than ${speakingDays} days` }
+    }
+    return { value: [...speakers] }
+  } catch (thrown) {
+    return { unmeasured: `the audit log cannot be read (${codeOf(thrown)})` }
+  }
+}
+
+/** systemd-timesyncd leaves a mark when the clock is right; other services are not asked. */
+function clockOf(): Measured<boolean> {
+  const there = (path: string) => lstatSync(path, { throwIfNoEntry: false }) !== undefined
+  if (!there('/run/systemd/timesync')) return { unmeasured: 'no systemd-timesyncd runs here' }
+  return { value: there('/run/systemd/timesync/synchronized') }
+}

@@ -1,0 +1,64 @@
+/** docs/security-audit.md, made from the checks so that it cannot differ from them. */
+import { groups, severities } from './check.ts'
+import { checks } from './checks.ts'
+import { criticalCap, minScoreDefault, weights } from './score.ts'
+
+const cell = (text: string) => text.replaceAll('|', String.raw`\|`)
+
+/** The page. */
+export function auditPage(): string {
+  const costs = severities.map((name) => `${name} ${weights[name]}`).join(', ')
+  const tables = groups.map((group) => {
+    const rows = checks
+      .filter((check) => check.group === group)
+      .map(
+        ({ id, severity, title, remedy }) =>
+          `| \`${id}\` | ${severity} | ${cell(title)} | ${cell(remedy)} |`,
+      )
+    const head = '| check | severity | what should hold | remedy |\n|---|---|---|---|'
+    return `### ${group}\n\n${head}\n${rows.join('\n')}`
+  })
+  return `# The security audit
+
+<!-- Made by "npm run docs" from the checks in src/posture; edit those. -->
+
+\`hardshell security audit\` looks at the installation and changes nothing. Each check answers with a pass, with findings and
+their remedy, or with "not measured" and why: that is an answer of its own and never means "fine".
+
+| option | what it does |
+|---|---|
+| \`--deep\` | also asks live: no token, a wrong token (it counts as one failure of this address) and a foreign Host must be refused; the agent is asked around us; Tailscale is asked for Funnel |
+| \`--fix\` | prints a plan, copies what it touches to \`backups/\` in the home, then mends file modes and replaces a missing or refused token (shown once); a second run has nothing to do |
+| \`--min-score N\` | exit code 1 below this score; ${minScoreDefault} unless said otherwise |
+| \`--since DATE\` | what changed since the last audit before that day |
+| \`--json\`, \`--sarif\` | for machines; SARIF is version 2.1.0 |
+
+## The score
+
+100, less the cost of each check that has findings, once for each check: ${costs}. While a CRITICAL check has a finding the score
+is at most ${criticalCap}; it is never below 0. Checks that were not measured, and suppressed ones, cost nothing.
+A from 95, B from 85, C from 70, D from 50, F below.
+
+A home from \`hardshell init --image …\` scores 95 or more on a machine whose own versions are in order. With \`--upstream\` the
+agent has no sandbox of ours: that is a HIGH finding, and the score is then 90 at most, on purpose.
+
+Each audit leaves a line in \`history.jsonl\` in the home; the newest 500 are kept.
+
+## Expected findings
+
+\`audit-suppressions.json5\` in the home names findings that are expected, why, and until when (a year at most). A CRITICAL
+finding cannot be suppressed. While an entry is wrong none of the file counts.
+
+\`\`\`json5
+{
+  suppressions: [
+    { id: "sandbox.not-applied", reason: "the agent runs under its vendor's own sandbox", until: "2027-01-31" },
+  ],
+}
+\`\`\`
+
+## The ${checks.length} checks
+
+${tables.join('\n\n')}
+`
+}
