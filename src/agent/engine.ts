@@ -1,6 +1,6 @@
 /** The container engine's HTTP API (Docker and Podman speak it) over its Unix socket: only the calls that a pod needs. */
 import type { Readable } from 'node:stream'
-import Pool from 'undici/lib/dispatcher/pool.js'
+import { Pool } from 'undici'
 import { codeOf, Failure, messageOf } from '../errors.ts'
 import { fieldOf, isRecord, textOf } from './json.ts'
 
@@ -91,6 +91,14 @@ export class Engine {
       swapLimit: fieldOf(body, 'SwapLimit') === true,
       pidsLimit: fieldOf(body, 'PidsLimit') === true,
     }
+  }
+
+  /** The version of runc, where the engine uses it and tells. */
+  async runcVersion(): Promise<string | undefined> {
+    const components = fieldOf(await this.#json('GET', '/version'), 'Components')
+    const rows: readonly unknown[] = Array.isArray(components) ? components : []
+    const runc = rows.find((row) => fieldOf(row, 'Name') === 'runc')
+    return textOf(fieldOf(runc, 'Version')) || undefined
   }
 
   /** The image as the engine knows it, or undefined. */
