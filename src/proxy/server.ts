@@ -257,7 +257,8 @@ class Doorway {
       writeRefusal(response, 'UNAUTHENTICATED', facts.requestId, { headers })
       return
     }
-    let untrack: (() => void) | undefined
+    let release: (() => void) | undefined
+    const { socket } = request
     const sent = forwarder.send({
       facts,
       request,
@@ -265,13 +266,13 @@ class Doorway {
       headers: headersForAgent(facts, this.#settings),
       answerHeaders: ['X-Request-Id', facts.requestId, ...verdict.headers],
       ended: (how) => {
-        untrack?.()
+        release?.()
         this.#recordDone(facts, identity, how)
       },
     })
     if (!response.writableEnded) {
-      this.#sent.set(request.socket, sent)
-      untrack = live.track(identity.id, (reason) => {
+      this.#sent.set(socket, sent)
+      const untracked = live.track(identity.id, (reason) => {
         // A drain lets requests under way end within its grace.
         if (reason === 'drain') return
         // What a good token asked for a moment ago may still be answered; a stream ends within the second.
@@ -279,6 +280,11 @@ class Doorway {
           setTimeout(() => sent.cut('ended: rotated'), rotatedLingerMs).unref()
         else sent.cut(`ended: ${reason}`)
       })
+      release = () => {
+        untracked()
+        // An idle connection must not hold what it last carried; a pipelined request may have taken the place.
+        if (this.#sent.get(socket) === sent) this.#sent.delete(socket)
+      }
     }
   }
 
