@@ -70,7 +70,7 @@ const dropLingerMs = 250
 /** Connections that may be closing at once beside those that are open. */
 const closingMax = 64
 /** How long requests under way outlive the grace of a rotated token, ms. */
-const rotatedLingerMs = 400
+const rotatedLingerMs = 500
 
 /** Builds the listener; nothing is bound yet. */
 export function createListener(settings: ServerSettings, parts: ServerParts): Listener {

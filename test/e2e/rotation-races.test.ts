@@ -187,7 +187,7 @@ test('a rotation lets a short request under way be answered, and ends a stream w
   const { side, token } = await setUp(t, {
     config: { gateway: { auth: { rotationGrace: '2s' } } },
     answer: (incoming, response) => {
-      if (incoming.url === '/slow') setTimeout(() => response.end('done'), 250)
+      if (incoming.url === '/slow') setTimeout(() => response.end('done'), 450)
       else response.write('data: first\n\n')
     },
   })
