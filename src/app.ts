@@ -127,6 +127,11 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
   const served = { store, audit, log, agent, forwarder, live, configHash, call: setup.call }
   const channels = await openChannels(loaded, served)
   undo.push(() => channels.close())
+  if (channels.people !== undefined) {
+    const { openEgress } = await import('./wiring/egress.ts')
+    const egress = await openEgress(loaded, { people: channels.people, audit, log })
+    undo.push(() => egress.close())
+  }
   const listener = listenerFor(loaded, {
     audit,
     agent,

@@ -58,6 +58,16 @@ export const telegram: Channel = {
           : 'must be 16 to 256 letters, digits, "_" or "-": set a new secret_token with setWebhook',
     },
     { key: 'botToken', secret: true, required: false, say: 'the token from @BotFather' },
+    {
+      key: 'agentToken',
+      secret: true,
+      required: false,
+      say: 'a token of your own making in the form of the real one: the id of the bot, ":" and 32 or more random letters and digits, which the bot holds in place of the real one',
+      problem: (value) =>
+        /^\d{1,19}:[A-Za-z0-9_-]{32,128}$/.test(value)
+          ? undefined
+          : 'is not in the form of a bot token: use the id of the bot, ":" and the output of "openssl rand -hex 20"',
+    },
   ],
   ids: {
     prefixes: ['telegram:', 'tg:'],

@@ -92,10 +92,10 @@ function accountOf(
   }
 }
 
-/** The values of the service's own keys, and the root of its API where it is not the usual one. */
+/** The values of the service's own keys, the root of its API where it is not the usual one, and where we stand in for it. */
 function settingsOf(channel: Channel, given: OwnKeys): Readonly<Record<string, string>> {
   const values: Readonly<Record<string, unknown>> = given
-  const keys = new Set(['apiRoot', ...channel.settings.map((row) => row.key)])
+  const keys = new Set(['apiRoot', 'listen', ...channel.settings.map((row) => row.key)])
   return Object.fromEntries(
     [...keys].flatMap((key) => {
       const value = values[key]

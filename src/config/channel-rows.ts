@@ -54,6 +54,12 @@ const apiRoot: Reader<string> = {
   },
 }
 
+const loopback = text('a loopback address and port like "127.0.0.1:8082"', {
+  pattern:
+    /^(?:127(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}|\[::1\]):(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])$/,
+  remedy: 'Use 127.0.0.1 or [::1] and a port that nothing else uses.',
+})
+
 const replyText = text('"silent", "code", or a text with "{code}"', {
   pattern: /^(?:silent|code|[^]*\{code\}[^]*)$/,
   remedy: 'Use "code" for the short answer, "silent" for none, or put {code} into your own words.',
@@ -72,6 +78,7 @@ const textOf = (doc: string): Row<string | undefined> => optional(text('a text')
 const serviceRows = {
   webhookSecret: secretOf('Telegram, Zalo: the secret_token that setWebhook was given.'),
   botToken: secretOf('Telegram, Slack, Discord, Zalo: the bot credential, for answers.'),
+  agentToken: secretOf('Telegram: what a bot that polls holds in place of the real token.'),
   signingSecret: secretOf('Slack: the Signing Secret of the app.'),
   publicKey: textOf('Discord: the Public Key of the application.'),
   appSecret: secretOf('WhatsApp, Messenger, Instagram: the App Secret.'),
@@ -124,10 +131,11 @@ const placeRows = {
 
 const accountOwnRows = {
   webhookPath: optional(urlPath, 'The exact path on which the service posts its updates.'),
-  listen: optional(text('a loopback address and port'), "The listener for the bot's own calls.", {
-    restart: true,
-    since: { what: 'the road of bots that poll' },
-  }),
+  listen: optional(
+    loopback,
+    "Telegram: where a bot that polls reaches Hardshell in place of the service's API root.",
+    { restart: true },
+  ),
   apiRoot: optional(apiRoot, "The service's real API root, where it is not the usual one."),
   ...serviceRows,
   ...pointerRows,

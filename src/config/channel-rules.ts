@@ -2,7 +2,7 @@
 import { channelNamed, channels, normaliseEntry, normaliseRoom } from '../channels/all.ts'
 import type { Channel } from '../channels/channel.ts'
 import type { Entry } from '../channels/entries.ts'
-import { fromBase64 } from '../channels/proof.ts'
+import { fromBase64, sameSecret } from '../channels/proof.ts'
 import { channelAccounts, rootAccount, type ChannelAccount } from './channel-accounts.ts'
 import { serviceKeys } from './channel-rows.ts'
 import { editDistance } from './nearest.ts'
@@ -128,12 +128,16 @@ function accountProblems(
   { isTroubled }: ChannelSubject,
 ): readonly Problem[] {
   const called = account.webhookPath !== ''
-  const polls = !called && account.settings['apiRoot'] !== undefined
+  const stands = account.settings['listen'] !== undefined
+  const polls = stands || (!called && account.settings['apiRoot'] !== undefined)
   const problems: Problem[] = []
   for (const row of channel.settings) {
     const at = `${path}.${row.key}`
     const value = account.settings[row.key]
-    const needed = (called && row.required) || (polls && row.key === 'botToken')
+    const needed =
+      (called && row.required) ||
+      (polls && row.key === 'botToken') ||
+      (stands && row.key === 'agentToken')
     if (isTroubled(at)) continue
     if (value === undefined) {
       if (needed) problems.push(missing(at, row.say))
@@ -149,7 +153,31 @@ function accountProblems(
     const at = `${path}.webhookPath`
     problems.push(problem('EXCLUSIVE', at, `is set, but ${channel.name} has no webhook`, remedy))
   }
+  if (stands) problems.push(...listenProblems(channel, account, path))
   if (channel.name === 'generic' && called) problems.push(...genericProblems(account, path))
+  return problems
+}
+
+function listenProblems(
+  channel: Channel,
+  { settings }: ChannelAccount['account'],
+  path: string,
+): readonly Problem[] {
+  if (channel.name !== 'telegram') {
+    const remedy = 'Remove it: only Telegram bots that poll are served yet.'
+    const message = 'is not available in this version for this channel'
+    return [problem('NOT_AVAILABLE', `${path}.listen`, message, remedy)]
+  }
+  const { botToken = '', agentToken = '', apiRoot = '', listen = '' } = settings
+  const problems: Problem[] = []
+  if (agentToken !== '' && sameSecret(agentToken, botToken)) {
+    const remedy = 'Make one of your own, so that the bot never holds the real one.'
+    problems.push(problem('EXCLUSIVE', `${path}.agentToken`, 'is the real botToken', remedy))
+  }
+  if (URL.parse(apiRoot)?.host === listen) {
+    const remedy = "It is the service's real root; the bot is told the address in listen."
+    problems.push(problem('EXCLUSIVE', `${path}.apiRoot`, 'is our own address in listen', remedy))
+  }
   return problems
 }
 
@@ -197,6 +225,13 @@ function clashes(accounts: readonly ChannelAccount[], config: Config): readonly 
     if (twin !== undefined && one.path.includes('.accounts.')) {
       const remedy = `Name it otherwise: "${rootAccount}" is the account of the channel itself.`
       problems.push(problem('EXCLUSIVE', one.path, 'is a second account of that name', remedy))
+    }
+    const door = account.settings['listen']
+    const other = accounts.slice(0, i).find((of) => of.account.settings['listen'] === door)
+    if (door !== undefined && other !== undefined) {
+      const remedy = 'Give each account a port of its own.'
+      const message = `is also that of ${other.path}`
+      problems.push(problem('EXCLUSIVE', `${one.path}.listen`, message, remedy))
     }
     const path = account.webhookPath
     if (path === '') continue
@@ -246,13 +281,13 @@ function peopleLists({ gateway, owners }: Config): readonly Problem[] {
 export function channelNotices(config: Config): readonly Notice[] {
   return channelAccounts(config).flatMap(({ channel, account, policy, path }) => {
     const notices: Notice[] = []
-    const { apiRoot } = account.settings
-    if (account.webhookPath === '' && apiRoot === undefined) {
+    const { apiRoot, listen } = account.settings
+    if (account.webhookPath === '' && apiRoot === undefined && listen === undefined) {
       notices.push({
         level: 'WARNING',
         code: 'CHANNEL_UNGUARDED',
         path,
-        message: 'has a policy but no webhookPath; no message of it comes through Hardshell yet',
+        message: 'has a policy but no road; no message of it comes through Hardshell yet',
         remedy: `Set ${path}.webhookPath and the secret of the service; see docs/channels/${channel.name}.md.`,
       })
     }
