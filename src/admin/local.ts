@@ -8,7 +8,9 @@ import { tokenOperations } from '../identity/operations.ts'
 import { endStoredSessions, sessionOperations } from '../identity/sessions.ts'
 import { rotationMsDefault, rotationOf, type Rotation } from '../identity/token-life.ts'
 import { TokenBook } from '../identity/tokens.ts'
+import { peopleOperationNames } from '../senders/names.ts'
 import { openSqlite } from '../store/sqlite.ts'
+import type { Store } from '../store/store.ts'
 import type { Operations } from './api.ts'
 
 /** Opens the store of a home. Throws Failure when there is no installation. */
@@ -30,6 +32,7 @@ export async function localOperations(
     operations: {
       ...tokenOperations({ tokens, now }),
       ...sessionOperations(() => endStoredSessions(store)),
+      ...lazyPeople(store, now, env),
     },
     close: async () => {
       await tokens.close()
@@ -39,6 +42,16 @@ export async function localOperations(
 }
 
 type Env = Readonly<Record<string, string | undefined>>
+
+/** What can be done about people, with its modules read when one of them is asked for. */
+function lazyPeople(store: Store, now: () => number, env: Env): Operations {
+  const run = (name: string) => async (input: unknown) => {
+    const { localPeople } = await import('./local-people.ts')
+    const operations = await localPeople(store, now, env)
+    return operations[name]?.(input)
+  }
+  return Object.fromEntries(peopleOperationNames.map((name) => [name, run(name)]))
+}
 
 /**
  * The rotation of the configuration. Where that cannot be read the defaults do: what is written then is judged by the

@@ -1,6 +1,6 @@
 /** The pairing book: who asked to be let in, with which code, and the bounds that strangers meet together. */
 import { Failure } from '../errors.ts'
-import { hours, type Millis } from '../limits.ts'
+import { hours, limits, type Millis } from '../limits.ts'
 import { absent, type Entry, type Store } from '../store/store.ts'
 import { makeCode, readCode, type RandomBytes } from './code.ts'
 import { asFailure, readObject, unreadable } from './list.ts'
@@ -32,6 +32,15 @@ export interface BookBounds {
   /** Wrong codes before approvals of a channel pause, and for how long. */
   readonly attempts: number
   readonly pauseMs: Millis
+}
+
+/** The bounds of DESIGN §6. */
+export const usualBounds: BookBounds = {
+  pendingMax: limits.pairingPending.default,
+  perHour: limits.pairingPerHour.default,
+  lifeMs: limits.pairingLifeMs.default,
+  attempts: limits.pairingAttempts.default,
+  pauseMs: limits.pairingPauseMs.default,
 }
 
 /** What the book needs from outside. */

@@ -8,12 +8,17 @@ import type { Admitted, SenderList } from './list.ts'
 import type { Evidence } from './people.ts'
 import type { Place } from './place.ts'
 
+/** An account of the configuration and whom it lists. */
+export interface ConfiguredAccount extends Place {
+  readonly listed: DeskSettings['listed']
+}
+
 /** What the operations work on. */
 export interface PeopleContext {
   readonly list: SenderList
   readonly book: PairingBook
   /** The configured accounts; undefined where the configuration cannot be read. */
-  readonly accounts: readonly DeskSettings[] | undefined
+  readonly accounts: readonly ConfiguredAccount[] | undefined
   /** Wall clock, ms since the epoch. */
   readonly now: () => number
   readonly evidence?: Evidence | undefined
@@ -206,7 +211,7 @@ function review(context: PeopleContext, unusedMs: number): readonly ReviewFindin
   return views(context).flatMap((view): readonly ReviewFinding[] => {
     if (view.expiresAt !== undefined && view.expiresAt <= now) return [{ ...view, why: 'expired' }]
     const known = context.accounts?.some(
-      ({ channel, account }) => channel.name === view.channel && account.id === view.account,
+      ({ channel, account }) => channel === view.channel && account === view.account,
     )
     if (known === false) return [{ ...view, why: 'unknown' }]
     const since = Math.max(view.lastSpoke ?? 0, view.since ?? 0)
@@ -223,7 +228,7 @@ function views(context: PeopleContext): readonly SenderView[] {
 function configured(context: PeopleContext): readonly SenderView[] {
   return (context.accounts ?? []).flatMap(({ channel, account, listed }) =>
     listed.map(({ sender, where }) => {
-      const place = { channel: channel.name, account: account.id }
+      const place = { channel, account }
       return { ...place, sender, from: where, ...spoken(context, place, sender) }
     }),
   )
@@ -287,7 +292,7 @@ function placesOf(context: PeopleContext, { channel, account }: Who): readonly P
 }
 
 function accountIds({ accounts }: PeopleContext, channel: string): readonly string[] {
-  return (accounts ?? []).flatMap((one) => (one.channel.name === channel ? [one.account.id] : []))
+  return (accounts ?? []).flatMap((one) => (one.channel === channel ? [one.account] : []))
 }
 
 /** The one account that an entry is for. */

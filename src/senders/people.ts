@@ -4,7 +4,7 @@ import type { Buffer } from 'node:buffer'
 import { Failure } from '../errors.ts'
 import { limits, type Millis } from '../limits.ts'
 import type { Store } from '../store/store.ts'
-import { PairingBook } from './book.ts'
+import { PairingBook, usualBounds } from './book.ts'
 import { Deliveries } from './deliveries.ts'
 import { Desk, type DeskSettings, type Heard, type TellLog } from './desk.ts'
 import { KeyCache } from './keys.ts'
@@ -185,13 +185,4 @@ export function channelName({
   readonly account: string
 }): string {
   return account === 'default' ? channel : `${channel}/${account}`
-}
-
-/** The bounds of DESIGN §6. */
-export const usualBounds = {
-  pendingMax: limits.pairingPending.default,
-  perHour: limits.pairingPerHour.default,
-  lifeMs: limits.pairingLifeMs.default,
-  attempts: limits.pairingAttempts.default,
-  pauseMs: limits.pairingPauseMs.default,
 }

@@ -10,6 +10,7 @@ import type { Log } from '../log.ts'
 import type { Forwarder } from '../proxy/forward.ts'
 import type { Live } from '../proxy/live.ts'
 import type { Webhook } from '../proxy/webhook.ts'
+import { peopleOperationNames } from '../senders/names.ts'
 import type { Call } from '../senders/outgoing.ts'
 import type { People } from '../senders/people.ts'
 import type { Store } from '../store/store.ts'
@@ -38,13 +39,6 @@ export interface Channels {
   close(): Promise<void>
 }
 
-/** Names of the operations about people. */
-const names = [
-  ...['list', 'approve', 'deny', 'revoke'].map((verb) => `pairing.${verb}`),
-  ...['list', 'add', 'remove', 'review'].map((verb) => `allowlist.${verb}`),
-  'channel.check',
-]
-
 /** Opens the channels; their modules are read only where one is configured, because start-up is mostly modules. */
 export async function openChannels(loaded: Loaded, parts: ChannelParts): Promise<Channels> {
   if (Object.keys(loaded.config.channels).length === 0) {
@@ -55,7 +49,7 @@ export async function openChannels(loaded: Loaded, parts: ChannelParts): Promise
           'No channel is configured: set channels.<name>.webhookPath and the secret of the service.',
         ),
       )
-    const operations = Object.fromEntries(names.map((name) => [name, refuse]))
+    const operations = Object.fromEntries(peopleOperationNames.map((name) => [name, refuse]))
     return { people: undefined, webhooks: undefined, operations, close: () => Promise.resolve() }
   }
   const [{ openPeople }, { openWebhooks }] = await Promise.all([

@@ -7,10 +7,12 @@ import type { AuditSink } from '../audit/record.ts'
 import { gatewayEntries, normaliseEntry, normaliseRoom } from '../channels/all.ts'
 import type { Entry } from '../channels/entries.ts'
 import { channelAccounts, type ChannelAccount } from '../config/channel-accounts.ts'
+import { checkSubjects, listedAccounts } from '../config/channel-lists.ts'
 import type { Config, Loaded } from '../config/load.ts'
 import type { Log } from '../log.ts'
 import { nodeCall, type Call } from '../senders/outgoing.ts'
 import type { DeskSettings } from '../senders/desk.ts'
+import { checkOperations } from '../senders/check-operations.ts'
 import { peopleOperations } from '../senders/operations.ts'
 import { People } from '../senders/people.ts'
 import type { Ids, PolicySettings, RoomSettings } from '../senders/policy.ts'
@@ -38,8 +40,7 @@ export async function openPeople(
     survives: 'process',
   })
   try {
-    const accounts = deskSettings(config)
-    const people = await People.open(accounts, {
+    const people = await People.open(deskSettings(config), {
       store,
       deliveries,
       now: clocks.now,
@@ -57,11 +58,17 @@ export async function openPeople(
       ...peopleOperations({
         list: people.list,
         book: people.book,
-        accounts,
+        accounts: listedAccounts(config),
         now: clocks.now,
         evidence: audit,
         say: (place, to, words, seen) =>
           people.desk(place.channel, place.account)?.say(to, words, seen) ?? false,
+      }),
+      ...checkOperations({
+        subjects: checkSubjects(config),
+        publicOrigins: config.gateway.publicOrigins,
+        call,
+        now: clocks.now,
       }),
     }
     return { people, operations, close }
@@ -73,8 +80,9 @@ export async function openPeople(
 
 /** The rules of every account, with ids in the form that messages carry. */
 export function deskSettings(config: Config): readonly DeskSettings[] {
-  return channelAccounts(config).map((one) => ({
-    listed: listedOf(config, one),
+  const lists = listedAccounts(config)
+  return channelAccounts(config).map((one, i) => ({
+    listed: lists[i]?.listed ?? [],
     channel: one.channel,
     account: one.account,
     policy: policyOf(config, one),
@@ -84,24 +92,6 @@ export function deskSettings(config: Config): readonly DeskSettings[] {
     repliesPerHour: one.policy.repliesPerHour,
     owners: gatewayEntries(one.channel, config.owners),
   }))
-}
-
-/** Who is listed, with the key that lists them. */
-function listedOf({ gateway }: Config, { channel, policy, path }: ChannelAccount) {
-  const own = (key: string, entries: readonly string[]) =>
-    entries.flatMap((entry) => {
-      const found = normaliseEntry(channel.name, entry)
-      return 'id' in found ? [{ sender: found.id, where: `${path}.${key}` }] : []
-    })
-  const people = gateway.dmPolicies.enabled ? gateway.dmPolicies.allowlist : []
-  return [
-    ...own('allowFrom', policy.allowFrom),
-    ...own('groupAllowFrom', policy.groupAllowFrom ?? []),
-    ...gatewayEntries(channel, people).map((sender) => ({
-      sender,
-      where: 'gateway.dmPolicies.allowlist',
-    })),
-  ]
 }
 
 function policyOf({ gateway }: Config, { channel, policy }: ChannelAccount): PolicySettings {

@@ -44,6 +44,8 @@ export interface SidecarOptions {
   /** The sidecar's own view of the agent, for tests of starting and down. */
   readonly own?: Agent
   readonly audit?: AppSetup['audit']
+  /** Calls of messaging services, in place of Node's own. */
+  readonly call?: AppSetup['call']
   readonly home?: string
   readonly token?: string
 }
@@ -74,6 +76,7 @@ export async function startSidecar(options: SidecarOptions = {}): Promise<TestSi
     log,
     ...(options.own === undefined ? {} : { agent: options.own }),
     ...(options.audit === undefined ? {} : { audit: options.audit }),
+    ...(options.call === undefined ? {} : { call: options.call }),
   })
   return {
     app,

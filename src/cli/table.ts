@@ -1,0 +1,21 @@
+/** Columns and times as commands print them. */
+
+/** Rows under a head, each column as wide as its widest cell. */
+export function table(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+): readonly string[] {
+  const all = [head, ...rows]
+  const widths = head.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)))
+  return all.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  )
+}
+
+/** UTC to the minute: what a person compares with today. */
+export function instant(ms: number): string {
+  return `${new Date(ms).toISOString().slice(0, 16)}Z`
+}
