@@ -30,15 +30,16 @@ export const newToken = (): string => randomBytes(32).toString('hex')
 export const smallPath = '/small'
 /** Path of the large answer. */
 export const largePath = '/large'
+/** Path of a quarter of it, to warm up with. */
+export const warmPath = '/warm'
 
 /** nginx with fixed answers, one worker, no log: three times faster than anything that is measured here. */
 export async function startUpstream({ folder }: Place, largeBytes: number): Promise<Listening> {
   const port = await freePort()
   const home = join(folder, 'upstream')
   mkdirSync(home, { mode: 0o755 })
-  // A sparse file: its size costs no disk and its zeros no reading.
-  writeFileSync(join(home, 'large'), '')
-  truncateSync(join(home, 'large'), largeBytes)
+  sparse(join(home, 'large'), largeBytes)
+  sparse(join(home, 'warm'), largeBytes / 4)
   const config = join(home, 'nginx.conf')
   writeFileSync(
     config,
@@ -53,12 +54,19 @@ http {
     listen 127.0.0.1:${port} backlog=4096;
     location = ${smallPath} { default_type application/json; return 200 '${'x'.repeat(1024)}'; }
     location = ${largePath} { default_type application/octet-stream; root ${home}; }
+    location = ${warmPath} { default_type application/octet-stream; root ${home}; }
   }
 }
 `,
   )
   const argv = ['nginx', '-p', home, '-c', config, '-e', join(home, 'error.log')]
   return ready(start({ name: 'upstream', argv, core: loadCore, folder }), port)
+}
+
+/** A file of zeros: its size costs no disk and no reading. */
+export function sparse(path: string, bytes: number): void {
+  writeFileSync(path, '')
+  truncateSync(path, bytes)
 }
 
 /** The upstream for uploads and WebSockets. */

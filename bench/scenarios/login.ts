@@ -8,7 +8,6 @@ import { hashPassword } from '../../src/identity/password.ts'
 import { freePort, listening, proxyCore, start, type Child } from '../lib/children.ts'
 import {
   hardshellHome,
-  node,
   root,
   smallPath,
   startUpstream,

@@ -49,7 +49,7 @@ export async function throughput(place: Place, effort: Effort): Promise<readonly
   return sections
 }
 
-/** Warms each way up for a second, then A B C D, B C D A, …, so that nobody always follows the same neighbour. */
+/** Warms each way up, then A B C D, B C D A, …, so that nobody always follows the same neighbour. */
 async function inTurn(
   ways: readonly Way[],
   { token }: Place,
@@ -59,7 +59,7 @@ async function inTurn(
   const samples = new Map<string, Sample[]>()
   const plan = { path: smallPath, token, method, connections }
   if (!smoke) {
-    for (const { port, pid } of ways) await load({ ...plan, port, pid, seconds: 1 })
+    for (const { port, pid } of ways) await load({ ...plan, port, pid, seconds: 2 })
   }
   for (let round = 0; round < rounds; round += 1) {
     for (let turn = 0; turn < ways.length; turn += 1) {
