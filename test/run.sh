@@ -8,12 +8,19 @@ node -e '' # says so on one line when no Node is new enough
 
 sh deploy/setup.sh engine compose chromium
 
-files() { find "$@" -name '*.test.ts' 2>/dev/null | sort; }
+# The SDKs of real bots, for test/e2e/sdk-*.test.ts: pinned by a lockfile of their own, and no part of Hardshell.
+sdks() {
+  [ test/sdk/node_modules/.package-lock.json -nt test/sdk/package-lock.json ] ||
+    (cd test/sdk && npm ci --loglevel=error --prefer-offline)
+}
+files() { find "$@" -name '*.test.ts' -not -path '*/node_modules/*' 2>/dev/null | sort; }
 if [ "$#" -gt 0 ]; then
+  case "$*" in *sdk-*) sdks ;; esac
   node --test --test-concurrency=1 "$@"
   exit
 fi
 
+sdks
 failed=
 # Pure tests share one process: they open no sockets and hold no global state.
 # shellcheck disable=SC2046 # one word per file: no test file has a blank in its name
