@@ -5,12 +5,25 @@
 #   deploy/verify.sh http://127.0.0.1:8080 - <token-file        (a token as second argument works, but others can see it)
 # It makes one wrong guess, ends with a burst that uses up the token's minute, and waits where an earlier run left
 # nothing of that minute. HEALTH_PATH names another gateway.healthPath than /health.
+# Two checks are made only when they are asked for, in front of the URL:
+#   --rotation  makes a throw-away token with the command line, rotates and revokes it. HARDSHELL is that command line
+#               ("hardshell" by default; "docker compose exec -T hardshell hardshell").
+#   --lockout   guesses until this address is locked: for minutes its guesses are refused, and good tokens pass.
 set -eu
 
 usage() {
-  echo 'usage: HARDSHELL_TOKEN=… deploy/verify.sh URL [TOKEN | -]' >&2
+  echo 'usage: HARDSHELL_TOKEN=… deploy/verify.sh [--rotation] [--lockout] URL [TOKEN | -]' >&2
   exit 2
 }
+rotation= lockout=
+while :; do
+  case "${1:-}" in
+    --rotation) rotation=yes ;;
+    --lockout) lockout=yes ;;
+    *) break ;;
+  esac
+  shift
+done
 [ "$#" -ge 1 ] && [ "$#" -le 2 ] || usage
 url=${1%/}
 case "$url" in
@@ -168,6 +181,62 @@ case "$host" in
     ;;
   *) echo "SKIP binding: $host is not a loopback address; run this on the machine itself with http://127.0.0.1:PORT" ;;
 esac
+
+# A guess from a locked address is refused without being looked at; one that is looked at is 401.
+expect_refused() {
+  if [ "$status" = 429 ] && [ "$(code_of_refusal)" = AUTH_LOCKED ]; then
+    pass "$1 → 429 AUTH_LOCKED"
+  else
+    expect 401 "$1"
+  fi
+}
+
+# HARDSHELL may be several words.
+# shellcheck disable=SC2086
+hardshell() { ${HARDSHELL:-hardshell} "$@" </dev/null; }
+
+check_rotation() {
+  name="verify-$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')"
+  if ! first=$(hardshell token new --name "$name" --scope read --expires 1h 2>"$work/said"); then
+    failed "rotation: no throw-away token: $(tail -n 1 "$work/said")"
+    return 0
+  fi
+  # Whatever happens from here on, the throw-away token does not stay.
+  trap 'hardshell token revoke "$name" >/dev/null 2>&1 || true; rm -rf "$work"' EXIT
+  ask "$first" "$url$health"
+  expect 200 'rotation: a new token'
+  second=$(hardshell token rotate "$name" 2>"$work/said") || second=
+  ask "$first" "$url$health"
+  expect 200 'rotation: the old token in its grace'
+  ask "$second" "$url$health"
+  expect 200 'rotation: its successor'
+  third=$(hardshell token rotate "$name" --now 2>"$work/said") || third=
+  ask "$second" "$url$health"
+  expect_refused 'rotation: the old token after a rotation without grace'
+  ask "$third" "$url$health"
+  expect 200 'rotation: the newest token'
+  hardshell token revoke "$name" >/dev/null 2>"$work/said" || failed "rotation: $(tail -n 1 "$work/said")"
+  ask "$third" "$url$health"
+  expect_refused 'rotation: the revoked token'
+}
+[ -z "$rotation" ] || check_rotation
+
+check_lockout() {
+  tries=0
+  status=
+  while [ "$tries" -lt 20 ] && [ "$status" != 429 ]; do
+    tries=$((tries + 1))
+    ask "$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')" "$url$health"
+  done
+  if [ "$status" = 429 ] && [ "$(code_of_refusal)" = AUTH_LOCKED ] && [ -n "$(header retry-after)" ]; then
+    pass "lockout: guess $tries → 429 AUTH_LOCKED with Retry-After: $(header retry-after)"
+  else
+    failed "lockout: guess $tries → $status $(code_of_refusal) (expected 429 AUTH_LOCKED with Retry-After)"
+  fi
+  ask "$token" "$url$health"
+  expect 200 'lockout: the right token from the same address'
+}
+[ -z "$lockout" ] || check_lockout
 
 # Burst, last because it uses up the minute: as many requests as are left, and some more.
 ask "$token" "$url$health"
