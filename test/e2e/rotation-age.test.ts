@@ -1,12 +1,21 @@
 /** Tokens that grow old: announced, renewed by their client, refused; over restarts and the loss of the state. */
 import assert from 'node:assert/strict'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 
 import { openSqlite } from '../../src/store/sqlite.ts'
 import { cli, makeToken } from '../support/cli.ts'
+import { run } from '../support/images.ts'
 import { newToken, recordsOf, startSidecar, type TestSidecar } from '../support/sidecar.ts'
 
 const day = 86_400_000
@@ -110,6 +119,31 @@ test('a client renews its token once it is due, and the audit log says so withou
     for (const token of [old, fresh]) assert.ok(!text.includes(token.slice(-49)), name)
   }
   assert.ok(!JSON.stringify(side.logged).includes(fresh.slice(-49)))
+})
+
+test('the script in docs/rotation.md moves a client to its successor, and changes nothing on other days', async (t) => {
+  const page = readFileSync(new URL('../../docs/rotation.md', import.meta.url), 'utf8')
+  const script = /```sh\n(#!\/bin\/sh\n[\s\S]*?)```/.exec(page)?.[1] ?? ''
+  const { home, start, age } = homeFor(t)
+  const first = await start()
+  const old = await makeToken(home, '--name', 'bot')
+  const folder = join(home, '.config', 'bot')
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(join(folder, 'token'), `${old}\n`, { mode: 0o600 })
+  const daily = async (url: string) => {
+    const ran = await run('sh', ['-c', script], { env: { HOME: home, URL: url } })
+    assert.deepEqual([ran.code, ran.stdout, ran.stderr], [0, '', ''])
+    return readFileSync(join(folder, 'token'), 'utf8').trim()
+  }
+  assert.equal(await daily(first.url), old)
+  await first.stop()
+  await age('bot', 31 * day)
+  const side = await start()
+  const fresh = await daily(side.url)
+  assert.notEqual(fresh, old)
+  assert.deepEqual([(await ask(side, old)).status, (await ask(side, fresh)).status], [401, 200])
+  assert.equal(await daily(side.url), fresh)
+  assert.equal(statSync(join(folder, 'token')).mode & 0o777, 0o600)
 })
 
 test('our own path takes POST alone, and nothing below our prefix reaches the agent', async (t) => {
