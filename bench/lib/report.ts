@@ -45,11 +45,12 @@ function sectionText({ title, columns, rows, notes, broken }: Section): string {
 }
 
 function goalsText(goals: readonly Goal[], smoke: boolean): string {
-  const title = smoke ? 'Goals (not judged: a smoke run is too short)' : 'Goals'
+  const title = smoke ? 'Goals (a smoke run is too short to judge them)' : 'Goals'
   const rows = goals.map((goal) => {
     const { name, value, bound, sense, unit = '' } = goal
     const shown = `${figure(value, Number.isInteger(value) ? 0 : 2)}${unit}`
-    return [name, `${sense} ${bound}${unit}`, shown, met(goal) ? 'reached' : 'MISSED']
+    const verdict = smoke ? 'not judged' : met(goal) ? 'reached' : 'MISSED'
+    return [name, `${sense} ${bound}${unit}`, shown, verdict]
   })
   return [`### ${title}`, '', ...table([['goal', 'bound', 'measured', ''], ...rows])].join('\n')
 }
