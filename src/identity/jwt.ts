@@ -91,11 +91,15 @@ export function jwtProver(deps: JwtDeps): JwtProver {
     if (oldest !== undefined) verified.delete(oldest)
   }
   const verify = async (token: string, digest: string, at: number): Promise<Proof> => {
+    const before = keys.generation()
     const judged = await judge(token, deps, at)
     if ('because' in judged) return wrong(judged.because)
     const proof = deps.admit(judged.who)
     const generation = keys.generation()
-    if (generation !== undefined) remember(digest, { proof, until: judged.until, generation })
+    // Keys that changed meanwhile may no longer have the one that it was verified with.
+    if (generation !== undefined && (before === undefined || before === generation)) {
+      remember(digest, { proof, until: judged.until, generation })
+    }
     if (proof.kind === 'valid') watch(proof.identity.id, judged.until)
     return proof
   }
