@@ -12,20 +12,25 @@ const exists = (path: string) => lstatSync(path, { throwIfNoEntry: false }) !== 
 
 /** The state of the installation that a call is about. */
 export async function contextOf({ io, options }: Call, deep: boolean): Promise<PostureContext> {
-  const { gather } = await import('../posture/gather.ts')
+  const { filesNow, gather } = await import('../posture/gather.ts')
   const home = homeOf(io.env)
-  const { config } = options
-  // What opens the state mends its mode, so the look at the files comes before, with no tokens.
-  const first = await gather({ ...settings(), tokens: { unmeasured: 'not asked' }, deep: false })
+  const config = typeof options['config'] === 'string' ? options['config'] : undefined
+  // What opens the state mends its mode, so the files are looked at before.
+  const files = filesNow(io.env, config)
   const running = await runningIn(io.env, home)
-  const tokens = await tokensIn(io.env, home)
-  const context = await gather({ ...settings(), tokens, deep, ...(running && { running }) })
-  return { ...context, files: first.files }
-
-  function settings() {
-    const now = new Date().getTime()
-    return { env: io.env, now, ...(typeof config === 'string' ? { config } : {}) }
-  }
+  const shut = files.every(({ role, mode }) => role !== 'state' || (mode & 0o077) === 0)
+  const tokens = shut
+    ? await tokensIn(io.env, home)
+    : { unmeasured: 'the state is open to others: mend that first' }
+  const context = await gather({
+    env: io.env,
+    now: new Date().getTime(),
+    tokens,
+    deep,
+    ...(config === undefined ? {} : { config }),
+    ...(running && { running }),
+  })
+  return { ...context, files }
 }
 
 async function runningIn(env: Call['io']['env'], home: string): Promise<Running | undefined> {

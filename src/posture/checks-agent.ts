@@ -43,7 +43,8 @@ export function leaves(
 function ofFile(look: (facts: AgentConfigFacts) => readonly string[]) {
   return ofMeasured(
     ({ agentConfig }) => agentConfig,
-    (facts): Look => look(facts).map((found): Found => ({ found, file: facts.file })),
+    (facts): Look =>
+      look(facts).map((found): Found => ({ found: `${found} in ${facts.file}`, file: facts.file })),
   )
 }
 
@@ -120,10 +121,8 @@ export const agentChecks: readonly Check[] = inGroup('agent', [
     id: 'agent.config-mode',
     severity: 'HIGH',
     title: "Only its owner can read the agent's configuration",
-    remedy: 'Run chmod 600 on it.',
-    look: ofFile(({ file, mode }) =>
-      (mode & 0o077) === 0 ? [] : [`${file} has mode ${mode.toString(8)}`],
-    ),
+    remedy: 'Run chmod 600 on that file.',
+    look: ofFile(({ mode }) => ((mode & 0o077) === 0 ? [] : [`mode ${mode.toString(8)} is set`])),
   },
   {
     id: 'agent.insecure-auth',

@@ -56,6 +56,12 @@ export interface GatherOptions {
   readonly deep: boolean
 }
 
+/** The files of an installation as they lie there now. */
+export function filesNow(env: Env, named?: string): readonly FileFact[] {
+  const { file, home } = configPath(env, named)
+  return filesOf(home, file, env, readConfig(file, env).config)
+}
+
 /** The state of an installation now. Throws Failure only where not even the home can be named. */
 export async function gather(options: GatherOptions): Promise<PostureContext> {
   const { env, now, running, tokens, deep } = options
