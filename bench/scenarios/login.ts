@@ -164,6 +164,10 @@ async function takeSyncs(child: Child, path: string): Promise<readonly number[]>
 function section(quiet: readonly Stretch[], flooded: readonly Stretch[], ms: number): Section {
   const p50s = (all: readonly Stretch[]) => all.map(({ p50 }) => p50)
   const longest = (all: readonly Stretch[]) => Math.max(0, ...all.flatMap(({ syncs }) => syncs))
+  // A disk has hiccups of its own: each stretch is held against the one just before it.
+  const delays = flooded.map(
+    (one, round) => longest([one]) - longest(quiet.slice(round, round + 1)),
+  )
   const slower = spread(ratios(p50s(flooded), p50s(quiet)))
   const total = (all: readonly Stretch[], of: (one: Stretch) => number) =>
     all.reduce((sum, one) => sum + of(one), 0)
@@ -199,8 +203,8 @@ function section(quiet: readonly Stretch[], flooded: readonly Stretch[], ms: num
         unit: '×',
       },
       {
-        name: 'longest audit sync under the flood, over the longest without',
-        value: longest(flooded) - longest(quiet),
+        name: 'longest audit sync under the flood, beyond the longest without (median of the rounds)',
+        value: median(delays),
         bound: 50,
         sense: 'at most',
         unit: ' ms',

@@ -16,7 +16,7 @@ import {
   logoutPath,
   type Page,
 } from './login-page.ts'
-import type { Password } from './password.ts'
+import type { Password } from './password-check.ts'
 import { cookieName, cookieValues, type IsSecure } from './session-prover.ts'
 import type { SessionBook } from './sessions.ts'
 

@@ -7,7 +7,8 @@ import { Failure } from '../errors.ts'
 import type { TokenLookup } from '../identity/bearer.ts'
 import type { Lockout } from '../identity/lockout.ts'
 import { loginRoutes, refusalPage } from '../identity/login.ts'
-import { Password } from '../identity/password.ts'
+import { Hasher } from '../identity/hasher.ts'
+import { Password } from '../identity/password-check.ts'
 import type { Prover } from '../identity/proof.ts'
 import { secureBy, sessionProver, withSessions } from '../identity/session-prover.ts'
 import { SessionBook } from '../identity/sessions.ts'
@@ -49,10 +50,11 @@ export async function openPasswordMode(
   if (configured === undefined) {
     throw new Failure('PASSWORD_HASH', 'gateway.auth.passwordHash is missing')
   }
+  const hasher = new Hasher()
   const password = await Password.open({
     store,
     configured,
-    random: randomBytes,
+    derive: hasher.derive,
     onUpgrade: (failure) => {
       if (failure !== undefined) log.error({ code: failure.code }, failure.message)
       else audit.append({ event: 'password.upgraded', because: 'the configured hash is weak' })
@@ -88,6 +90,7 @@ export async function openPasswordMode(
     endAll: () => sessions.endAll(),
     close: async () => {
       await password.close()
+      hasher.close()
       await sessions.close()
     },
   }

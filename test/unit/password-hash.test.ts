@@ -3,11 +3,11 @@ import { existsSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 
 import type { Failure } from '../../src/errors.ts'
+import { Password } from '../../src/identity/password-check.ts'
 import {
   costDefault,
   hashPassword,
   isWeak,
-  Password,
   passwordProblem,
   readHash,
   type PasswordHash,
