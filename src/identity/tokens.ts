@@ -62,6 +62,7 @@ export class TokenBook {
   readonly #alerts: TokenAlerts
   #queue: Promise<unknown> = Promise.resolve()
   #stops: readonly (() => void)[] = []
+  #looking: Promise<void> = Promise.resolve()
   #flushAt = 0
 
   private constructor(deps: TokenBookDeps) {
@@ -101,6 +102,7 @@ export class TokenBook {
     for (const stop of this.#stops) stop()
     this.#stops = []
     await this.#queue
+    await this.#looking
     await this.flush()
   }
 
@@ -252,7 +254,8 @@ export class TokenBook {
   tick(): void {
     this.#table.notice()
     if (this.#table.unreadable !== undefined) void this.refresh()
-    else void this.#alerts.look(this.#table.all(), (known) => this.#table.isGoodNow(known))
+    else
+      this.#looking = this.#alerts.look(this.#table.all(), (known) => this.#table.isGoodNow(known))
     const now = this.#deps.now()
     if (now < this.#flushAt) return
     this.#flushAt = now + flushMs

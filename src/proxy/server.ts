@@ -17,7 +17,7 @@ import { headersForAgent, type AgentHeaderSettings } from './headers.ts'
 import { drain, listen } from './listening.ts'
 import type { Live, LiveEnd } from './live.ts'
 import { parserRefusal } from './malformed.ts'
-import { answerOwn, type Own, type OwnPage } from './own.ts'
+import { answerOwn, ownPrefix, type Own, type OwnPage } from './own.ts'
 import { judge, type JudgeSettings, type Verdict } from './pipeline.ts'
 import { isClosing, writeOwn, writeRefusal, writeRefusalToSocket } from './reply.ts'
 import type { TunnelEnd, UpgradeCall } from './tunnel.ts'
@@ -315,6 +315,11 @@ class Doorway {
       return
     }
     this.#proved(request.socket, identity)
+    if (facts.path.startsWith(ownPrefix)) {
+      this.#recordRefusal(facts, identity, 'PATH_DENIED', 'nothing of ours speaks WebSocket')
+      writeRefusalToSocket(socket, 'PATH_DENIED', facts.requestId, headers)
+      return
+    }
     this.#recordAllowed(facts, identity, (failure) => {
       if (failure !== undefined) {
         writeRefusalToSocket(socket, 'AUDIT_UNAVAILABLE', facts.requestId, retrySoon)

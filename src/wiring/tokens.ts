@@ -2,11 +2,12 @@
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 
+import { parseRecord } from '../audit/chain.ts'
 import { listFiles } from '../audit/files.ts'
 import { readLines } from '../audit/read.ts'
 import type { AuditSink } from '../audit/record.ts'
 import { hashOf, type Config, type Loaded } from '../config/load.ts'
-import { Failure, messageOf } from '../errors.ts'
+import { codeOf, Failure, messageOf } from '../errors.ts'
 import { TokenFile } from '../identity/token-file.ts'
 import { rotationOf } from '../identity/token-life.ts'
 import { judgeToken } from '../identity/token-rule.ts'
@@ -136,6 +137,7 @@ async function firstSeenIn(
       if (earliest !== undefined) return earliest
     }
   } catch (thrown) {
+    if (codeOf(thrown) === 'AUDIT_MISSING') return undefined
     // A log that cannot be read has its own alarm; a token must not be refused over it.
     log.error(
       { error: messageOf(thrown) },
@@ -146,9 +148,7 @@ async function firstSeenIn(
 }
 
 function seenOf(line: Buffer): { readonly fingerprint: string; readonly at: number } | undefined {
-  const record: unknown = JSON.parse(line.toString('utf8'))
-  if (typeof record !== 'object' || record === null || !('because' in record)) return undefined
-  const [, fingerprint = '', since = ''] = seenForm.exec(String(record.because)) ?? []
+  const [, fingerprint = '', since = ''] = seenForm.exec(parseRecord(line)?.because ?? '') ?? []
   const at = Date.parse(since)
   return Number.isNaN(at) ? undefined : { fingerprint, at }
 }

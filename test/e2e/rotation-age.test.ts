@@ -1,5 +1,6 @@
 /** Tokens that grow old: announced, renewed by their client, refused; over restarts and the loss of the state. */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import {
   mkdirSync,
   mkdtempSync,
@@ -9,9 +10,12 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs'
+import type { IncomingMessage } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
+
+import { WebSocket } from 'ws'
 
 import { openSqlite } from '../../src/store/sqlite.ts'
 import { cli, makeToken } from '../support/cli.ts'
@@ -152,6 +156,12 @@ test('our own path takes POST alone, and nothing below our prefix reaches the ag
   const wrongMethod = await ask(side, token, '/.hardshell/token')
   assert.deepEqual([wrongMethod.status, wrongMethod.headers.get('allow')], [405, 'POST'])
   assert.equal((await ask(side, token, '/.hardshell/other', 'POST')).status, 403)
+  const headers = { Authorization: `Bearer ${token}` }
+  const url = `${side.url.replace('http', 'ws')}/.hardshell/token`
+  const socket = new WebSocket(url, { headers })
+  socket.on('error', () => undefined)
+  const [, refused] = (await once(socket, 'unexpected-response')) as [unknown, IncomingMessage]
+  assert.equal(refused.statusCode, 403)
   const configured = await renew(side, token)
   assert.deepEqual([configured.status, configured.document.code], [409, 'SUCCESSOR_NONE'])
   const stranger = await renew(side, newToken())
