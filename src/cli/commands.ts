@@ -15,9 +15,16 @@ export const nouns: Readonly<Record<string, () => Promise<readonly Command[]>>> 
   allowlist: async () => (await import('./allowlist.ts')).allowlistCommands,
   channel: async () => (await import('./channel.ts')).channelCommands,
   audit: async () => (await import('./audit.ts')).auditCommands,
-  security: async () => (await import('./security.ts')).securityCommands,
+  security: async () => {
+    const [{ securityCommands }, { migrateCommands }] = await Promise.all([
+      import('./security.ts'),
+      import('./migrate.ts'),
+    ])
+    return [...securityCommands, ...migrateCommands]
+  },
   config: async () => (await import('./config.ts')).configCommands,
   secrets: async () => (await import('./secrets.ts')).secretsCommands,
+  plugins: async () => (await import('./plugins.ts')).pluginCommands,
   agent: async () => (await import('./agent.ts')).agentCommands,
 }
 

@@ -226,7 +226,7 @@ function insert(text: string, root: Value, into: Value, name: string, value: unk
   const before = tokens.findLast(({ end }) => end < into.end)
   const trailing = before?.text === ','
   const newLine = text.includes('\r\n') ? '\r\n' : '\n'
-  const tail = trailing ? ',' : ''
+  const tail = trailing || (into.members.length === 0 && !quoted) ? ',' : ''
   const placed = multi
     ? `${newLine}${indent}${put}${tail}${newLine}${outer}`
     : ` ${put}${tail}${inside.endsWith(' ') ? ' ' : ''}`

@@ -47,7 +47,7 @@ test('a missing key goes behind the last one, indented and with the commas of th
     text.replace('1//x",\n', '1//x",\n  agent: {\n    token: "x",\n  },\n'),
   )
   assert.equal(setValue('{ a: 1 }', ['b'], 2), '{ a: 1, b: 2 }')
-  assert.equal(setValue('{}', ['b'], 2), '{\n  b: 2\n}')
+  assert.equal(setValue('{}', ['b'], 2), '{\n  b: 2,\n}')
   assert.equal(setValue('{"a": {"b": 1}}', ['a', 'c'], 2), '{"a": {"b": 1, "c": 2}}')
   assert.equal(
     setValue('{\n  a: 1 // note\n  // last\n}', ['b'], 2),

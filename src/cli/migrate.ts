@@ -1,0 +1,212 @@
+/** `hardshell security migrate | rollback`. */
+import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import {
+  applyMigration,
+  mendModes,
+  placesFor,
+  planMigration,
+  rollBack,
+} from '../config/migration.ts'
+import type { Done, Plan } from '../config/migration.ts'
+import { parseJson5 } from '../config/json5.ts'
+import { lineOf } from '../config/problems.ts'
+import { secretsIn, spellPath } from '../config/sealing.ts'
+import type { Call, Command, ExitCode, Io } from './command.ts'
+
+/** One box of the checklist; `done` undefined: it cannot be seen from here. */
+export interface Box {
+  readonly title: string
+  readonly done: boolean | undefined
+  readonly because: string
+}
+
+function textOption(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined
+}
+
+/** Whether some box of people is ticked: somebody is on a list of this configuration. */
+function peopleIn(document: Plan['migrated']['document']): number {
+  const lists: number[] = []
+  const walk = (value: unknown): void => {
+    if (typeof value !== 'object' || value === null) return
+    for (const [name, below] of Object.entries(value)) {
+      const isList = ['allowFrom', 'allowlist', 'owners'].includes(name) && Array.isArray(below)
+      if (isList) lists.push((below as unknown[]).length)
+      else walk(below)
+    }
+  }
+  walk(document)
+  return lists.reduce((sum, length) => sum + length, 0)
+}
+
+/** The checklist of a migration, each box with its reason. */
+export function checklist(plan: Plan, done: Done | undefined): readonly Box[] {
+  const { migrated, token, tokenFile, from, to } = plan
+  const { document } = migrated
+  const dry = done === undefined
+  const people = peopleIn(document)
+  const image = (document['agent'] as { image?: unknown } | undefined)?.image
+  const engine = existsSync('/var/run/docker.sock')
+  const asked = 'not measured here: run'
+  const wrote = done?.backup === undefined ? `${to} was up to date` : `wrote ${to}`
+  const ran = dry ? 'this is a dry run' : wrote
+  return [
+    {
+      title: 'Backup your config',
+      done: !dry,
+      because: dry ? 'nothing was written' : (done.backup ?? 'nothing had to change'),
+    },
+    { title: 'Run the migration', done: !dry, because: ran },
+    {
+      title: 'Strong gateway token (32 characters or more)',
+      done: token === undefined || !dry,
+      because: token === undefined ? 'the token is good' : `a new one goes to ${tokenFile}`,
+    },
+    {
+      title: 'Update all clients with the new token',
+      done: token === undefined && from === undefined ? true : undefined,
+      because:
+        token === undefined && from === undefined
+          ? 'the token is the old one'
+          : `give them the token in ${tokenFile} and the port of Hardshell`,
+    },
+    { title: 'No dmPolicy "open" in the config', done: true, because: 'each is "pairing" now' },
+    {
+      title: 'Authorized users are paired or listed',
+      done: people > 0,
+      because:
+        people > 0
+          ? `${people} entries are on its lists`
+          : 'nobody is: run "hardshell pairing list"',
+    },
+    {
+      title: 'Docker is installed (for the sandbox)',
+      done: typeof image === 'string' ? engine : undefined,
+      because:
+        typeof image === 'string'
+          ? `${engine ? 'there is' : 'there is no'} /var/run/docker.sock`
+          : 'not needed while the agent runs by itself (agent.upstream)',
+    },
+    {
+      title: 'Test the start',
+      done: undefined,
+      because: `${asked} "hardshell serve", then "hardshell status"`,
+    },
+    {
+      title: 'Run the security audit',
+      done: undefined,
+      because: `${asked} "hardshell security audit --deep"`,
+    },
+    {
+      title: 'The score is 85 or more',
+      done: undefined,
+      because: `${asked} "hardshell security audit --min-score 85"`,
+    },
+  ]
+}
+
+/** Every value of a document by its path, secrets masked. */
+function valuesOf(text: string): ReadonlyMap<string, string> {
+  const { value } = parseJson5(text)
+  const secret = new Set(secretsIn(value).map(({ path }) => spellPath(path)))
+  const found = new Map<string, string>()
+  const walk = (at: unknown, path: readonly string[]): void => {
+    const key = spellPath(path)
+    const whole = typeof at !== 'object' || at === null || Array.isArray(at) || secret.has(key)
+    if (whole) found.set(key, secret.has(key) ? '***' : JSON.stringify(at))
+    else for (const [name, below] of Object.entries(at)) walk(below, [...path, name])
+  }
+  walk(value, [])
+  return found
+}
+
+/** The difference that a migration makes to our file: `+ key: value`, `- key: value`. */
+function difference({ before, text }: Plan): readonly string[] {
+  const [old, now] = [valuesOf(before ?? '{}'), valuesOf(text)]
+  const keys = [...new Set([...old.keys(), ...now.keys()])].toSorted()
+  return keys.flatMap((key) => {
+    const [from, to] = [old.get(key), now.get(key)]
+    if (from === to || key === '') return []
+    const minus = from === undefined ? [] : [`- ${key}: ${from}`]
+    return to === undefined ? minus : [...minus, `+ ${key}: ${to}`]
+  })
+}
+
+function tell(io: Io, plan: Plan, done: Done | undefined, mended: readonly string[]): void {
+  const { migrated, from, to, token } = plan
+  io.out(from === undefined ? `${to}:` : `${from} → ${to}:`)
+  for (const sentence of mended) io.out(`  ${sentence}`)
+  const same = done !== undefined && done.backup === undefined
+  if (same) io.out('  nothing had to change')
+  // What the other file says was brought in by an earlier run; to tell it again would look like a change.
+  const told = same ? [] : migrated.changes
+  for (const { path, say } of told) io.out(`  ${path === '' ? '' : `${path} `}${say}`)
+  for (const path of done?.sealed ?? []) io.out(`  ${path} is sealed`)
+  for (const problem of migrated.left) io.out(`  still to do: ${lineOf(problem)}`)
+  if (done === undefined) for (const line of difference(plan)) io.out(line)
+  io.out('')
+  for (const { title, done: ticked, because } of checklist(plan, done)) {
+    const box = ticked === undefined ? '[?]' : ticked ? '[x]' : '[ ]'
+    io.out(`${box} ${title}: ${because}`)
+  }
+  if (done !== undefined && token !== undefined) {
+    io.err('The new token, shown once:')
+    io.out(token)
+  }
+}
+
+function migrate(call: Call): Promise<ExitCode> {
+  const { io, json, options } = call
+  const [from, config] = [textOption(options['from']), textOption(options['config'])]
+  const dry = options['dry-run'] === true
+  const places = placesFor(io.env, {
+    ...(from === undefined ? {} : { from }),
+    ...(config === undefined ? {} : { config }),
+  })
+  const mended = dry ? [] : mendModes(places)
+  const plan = planMigration(places, io.env, randomBytes)
+  const done = dry ? undefined : applyMigration(plan, io.env, randomBytes)
+  if (json) {
+    const { migrated, token } = plan
+    const { changes, left } = migrated
+    const shown = done === undefined || token === undefined ? {} : { token }
+    const boxes = checklist(plan, done)
+    const more = { ...places, mended, changes, left, checklist: boxes, ...shown }
+    io.out(JSON.stringify({ dryRun: dry, ...more, ...done, difference: difference(plan) }))
+  } else tell(io, plan, done, mended)
+  return Promise.resolve(0)
+}
+
+/** The rows of `hardshell security` that bring in other configurations. */
+export const migrateCommands: readonly Command[] = [
+  {
+    name: 'security migrate',
+    summary:
+      'Makes a configuration of ours from that of Moltbot, Clawdbot or OpenClaw, or from an older one; a copy first.',
+    options: {
+      from: {
+        type: 'string',
+        value: 'FILE',
+        summary: 'What to read; else the first that is there of the places where agents keep it.',
+      },
+      config: {
+        type: 'string',
+        value: 'FILE',
+        summary: 'The file to write; else HARDSHELL_CONFIG, then the one in the home.',
+      },
+      'dry-run': { type: 'boolean', summary: 'Writes nothing and prints what would change.' },
+    },
+    run: migrate,
+  },
+  {
+    name: 'security rollback',
+    summary: 'Brings back, byte for byte, what the last migration changed.',
+    run: ({ io, json }) => {
+      const { restored, kept } = rollBack(io.env)
+      if (json) io.out(JSON.stringify({ restored, kept }))
+      else io.out(`restored ${restored.join(', ')}; what stood there is in ${kept}`)
+      return Promise.resolve(0)
+    },
+  },
+]
