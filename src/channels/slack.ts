@@ -384,7 +384,7 @@ function escape(words: string): string {
   return words.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;')
 }
 
-function invite(of: Message, words: string): Outgoing {
+function invite(of: Message, words: string, account: Account): Outgoing {
   const json = ['Content-Type', 'application/json; charset=utf-8']
   const whisper = { response_type: 'ephemeral', text: escape(words) }
   if (of.replyTo['command'] !== undefined) return { sync: jsonReply(whisper) }
@@ -396,10 +396,11 @@ function invite(of: Message, words: string): Outgoing {
   }
   const channel = of.replyTo['channel']
   if (channel === undefined) return {}
+  const root = account.settings['apiRoot'] ?? 'https://slack.com/api'
   return {
     api: {
       method: 'POST',
-      url: 'https://slack.com/api/chat.postMessage',
+      url: `${root}/chat.postMessage`,
       headers: json,
       body: JSON.stringify({ channel, text: escape(words), unfurl_links: false }),
       credential: { setting: 'botToken', place: 'bearer' },
