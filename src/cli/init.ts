@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { Failure } from '../errors.ts'
 import { ensureDir, writeAtomic } from '../files.ts'
 import { homeOf } from '../home.ts'
+import { keyFiles, keyOf, saveKey } from '../secrets/key.ts'
 import type { Command } from './command.ts'
 
 /** The configuration that `init` writes: the minimal template, with the token in a file of its own. */
@@ -41,7 +42,7 @@ export function firstConfig(
 `
 }
 
-/** Makes a home: configuration, token, folders. Throws Failure when a configuration is there already. */
+/** Makes a home: configuration, token, the key of secrets, folders. Throws Failure when a configuration is there already. */
 export function makeHome(home: string, config: string): { token: string; configFile: string } {
   const configFile = join(home, 'config.json5')
   const there = [configFile, join(home, 'config.json')].find((path) => existsSync(path))
@@ -55,6 +56,9 @@ export function makeHome(home: string, config: string): { token: string; configF
     ensureDir(folder)
   const token = randomBytes(32).toString('base64url')
   writeAtomic(join(home, 'keys', 'gateway.token'), `${token}\n`)
+  // A key that was restored before stays: it opens what the owner is about to bring back.
+  const secretsKey = keyFiles(home).current
+  if (!existsSync(secretsKey)) saveKey(secretsKey, keyOf(randomBytes(32)))
   writeAtomic(configFile, config)
   return { token, configFile }
 }

@@ -23,7 +23,7 @@ function leavesOf(config: Config): ReadonlyMap<string, Leaf> {
     const idle = !launches && launchKeys.includes(path)
     if (value === undefined || !isAvailable(row) || idle) return undefined
     const spelled = row.reader.write(value)
-    const shown = row.secret === true ? replaceSecret(spelled, () => '***') : spelled
+    const shown = (row.secret ?? false) ? replaceSecret(spelled, () => '***') : spelled
     leaves.set(path, { shown, exact: JSON.stringify(spelled) })
     return undefined
   })

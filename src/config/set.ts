@@ -54,7 +54,7 @@ export function targetOf(key: string): Target {
     if (!isAvailable(row)) {
       throw new Failure('NOT_AVAILABLE', `${key} is not available in this version`)
     }
-    const isMap = row.secret === true && typeof row.default === 'object'
+    const isMap = (row.secret ?? false) && typeof row.default === 'object'
     if (rest === 0 || (rest === 1 && isMap)) return { path, row, entry: rest === 1 }
   }
   const known = [...rowsByPath.keys()]
@@ -177,7 +177,7 @@ export function setKey(
   }
   checkWritable(before.file, env)
   const path = spelledPath(document, target.path)
-  const secret = target.row.secret === true
+  const secret = target.row.secret ?? false
   if (secret) checkReplaceable(document, path, replace)
   const reference = typeof value === 'string' && /^\$\{[A-Za-z_]\w*\}$/.test(value)
   const plain = secretsIn(document).some(({ kind }) => kind === 'plain')
