@@ -13,6 +13,7 @@ import {
   openSync,
   readFileSync,
   readdirSync,
+  realpathSync,
   renameSync,
   rmSync,
   writeFileSync,
@@ -269,7 +270,8 @@ export async function preparePlugins(
   for (const name of settings.enabled.filter((one) => !settings.disabled.includes(one))) {
     const { plugin, items } = judge(name, dir, dirFault, hashes.get(name))
     if (plugin.state === 'good') {
-      mounts.push({ name, source: copyOf(home, name, plugin.hash ?? '', items) })
+      // The engine compares what it mounted with what it was asked: both by the real path.
+      mounts.push({ name, source: realpathSync(copyOf(home, name, plugin.hash ?? '', items)) })
     } else refused.push(plugin)
   }
   return { mounts, refused }

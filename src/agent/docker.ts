@@ -409,7 +409,7 @@ function agentPlan(spec: CellSpec, image: Image, seccomp: string): ContainerPlan
     gid: spec.gid,
     labels: {},
     network: '',
-    binds: spec.workspace === undefined ? [] : [{ source: spec.workspace, target: spec.workspace }],
+    binds: bindsOf(spec),
     volumes: image.volumes,
     memoryBytes: spec.memoryBytes,
     cpus: spec.cpus,
@@ -419,6 +419,16 @@ function agentPlan(spec: CellSpec, image: Image, seccomp: string): ContainerPlan
     swaps: false,
     seccomp,
   }
+}
+
+function bindsOf({ workspace, plugins = [] }: CellSpec): readonly Bind[] {
+  const own = workspace === undefined ? [] : [{ source: workspace, target: workspace }]
+  const reads = plugins.map(({ name, source }): Bind => ({
+    source,
+    target: `/plugins/${name}`,
+    readOnly: true,
+  }))
+  return [...own, ...reads]
 }
 
 /** The portal's program under a name that Node takes for a module without a package beside it. */

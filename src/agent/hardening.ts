@@ -5,6 +5,8 @@ import { canonical, fieldOf, isRecord, textOf } from './json.ts'
 export interface Bind {
   readonly source: string
   readonly target: string
+  /** The container reads it and can never write it. */
+  readonly readOnly?: true
 }
 
 /** What differs between the containers of a pod; everything else is the same for all, and tight. */
@@ -82,7 +84,7 @@ export function bodyOf(plan: ContainerPlan): ContainerBody {
         Type: 'bind',
         Source: bind.source,
         Target: bind.target,
-        ReadOnly: false,
+        ReadOnly: bind.readOnly === true,
         BindOptions: { Propagation: 'rprivate' },
       })),
       Ulimits: [
@@ -243,7 +245,7 @@ function sameMounts(actual: unknown, binds: readonly Bind[]): boolean {
     ]),
   )
   const wanted = binds.map((bind) =>
-    canonical(['bind', bind.source, bind.target, true, 'rprivate']),
+    canonical(['bind', bind.source, bind.target, bind.readOnly !== true, 'rprivate']),
   )
   return canonical(made.toSorted()) === canonical(wanted.toSorted())
 }
@@ -251,10 +253,16 @@ function sameMounts(actual: unknown, binds: readonly Bind[]): boolean {
 function sameRequested(actual: unknown, binds: readonly Bind[]): boolean {
   const pairs = Array.isArray(actual)
     ? actual.map((mount: unknown) =>
-        canonical(['Type', 'Source', 'Target'].map((name) => fieldOf(mount, name))),
+        canonical([
+          ...['Type', 'Source', 'Target'].map((name) => fieldOf(mount, name)),
+          // Engines leave the field out when it is false.
+          fieldOf(mount, 'ReadOnly') === true,
+        ]),
       )
     : []
-  const wanted = binds.map((bind) => canonical(['bind', bind.source, bind.target]))
+  const wanted = binds.map((bind) =>
+    canonical(['bind', bind.source, bind.target, bind.readOnly === true]),
+  )
   return canonical(pairs.toSorted()) === canonical(wanted.toSorted())
 }
 

@@ -19,6 +19,8 @@ export interface CellSettings {
   readonly healthPath?: string
   /** A folder of this machine that the agent may write, mounted at the same path. */
   readonly workspace?: string
+  /** Folders that the agent reads under `/plugins/<name>`; each a copy of ours that nobody else can change. */
+  readonly plugins?: readonly { readonly name: string; readonly source: string }[]
   readonly memoryBytes?: number
   readonly cpus?: number
   readonly pidsLimit?: number
@@ -40,6 +42,7 @@ export interface CellSpec {
   readonly workdir: string | undefined
   readonly port: number
   readonly workspace: string | undefined
+  readonly plugins?: readonly { readonly name: string; readonly source: string }[]
   readonly memoryBytes: number
   readonly cpus: number
   readonly pidsLimit: number
@@ -144,6 +147,7 @@ export function specOf(settings: CellSettings, context: SpecContext): CellSpec {
       settings.workspace === undefined
         ? undefined
         : workspaceOf(settings.workspace, context.forbidden),
+    plugins: settings.plugins ?? [],
     memoryBytes: settings.memoryBytes ?? cellDefaults.memoryBytes,
     cpus: settings.cpus ?? cellDefaults.cpus,
     pidsLimit: settings.pidsLimit ?? cellDefaults.pidsLimit,

@@ -301,6 +301,18 @@ function agentNotices({ config, given }: Subject): readonly Notice[] {
   return notices
 }
 
+function pluginNotices({ plugins, agent }: Config): readonly Notice[] {
+  if (plugins.enabled.length === 0) return []
+  const notice = { level: 'INFO', code: 'PLUGINS_UNUSED', path: 'plugins.enabled' } as const
+  if (plugins.dir === undefined) {
+    const message = 'has no effect without plugins.dir'
+    return [{ ...notice, message, remedy: 'Name the folder of plugins, or remove the list.' }]
+  }
+  if (agent.image !== undefined) return []
+  const message = 'has no effect on an agent that Hardshell does not launch'
+  return [{ ...notice, message, remedy: 'Set agent.image, or remove the list.' }]
+}
+
 /** Everything worth knowing about a configuration without problems, the gravest first. */
 export function noticesOf(subject: Subject): readonly Notice[] {
   const all = [
@@ -310,6 +322,7 @@ export function noticesOf(subject: Subject): readonly Notice[] {
     ...looseNotices(subject.config),
     ...passwordNotices(subject.config),
     ...agentNotices(subject),
+    ...pluginNotices(subject.config),
     ...channelRules(subject.config).flatMap((rules) => rules.channelNotices(subject.config)),
   ]
   const order = ['CRITICAL', 'WARNING', 'INFO']

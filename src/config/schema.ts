@@ -38,7 +38,6 @@ const filePath = text('a path')
 const name = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/
 
 const egressLater = { what: 'the egress allow-list' }
-const pluginsLater = { what: 'plugin folders' }
 const operatingLater = { what: 'monitoring, syslog, Redis and the console' }
 const openclawLater = { what: "OpenClaw's own protocol" }
 
@@ -330,18 +329,21 @@ export const settings = {
   'egress.inject': optional(undefinedYet, 'Credentials that are put in on the way out.', {
     since: egressLater,
   }),
-  'plugins.enabled': key(list(text('a plugin')), [], 'Plugins that the cell sees.', {
-    since: pluginsLater,
-  }),
+  'plugins.enabled': key(
+    list(text('a plugin')),
+    [],
+    'Plugins that the cell sees, read-only, under /plugins: trusted with "hardshell plugins trust".',
+    { restart: true },
+  ),
   'plugins.disabled': key(list(text('a plugin')), [], 'Plugins that the cell never sees.', {
-    since: pluginsLater,
+    restart: true,
   }),
   'plugins.trustLevel': key(
     choice(['verified-only']),
     'verified-only',
     'Which plugins may be enabled: only those whose signed hash matches.',
   ),
-  'plugins.dir': optional(absolute, 'The folder of plugins.', { since: pluginsLater }),
+  'plugins.dir': optional(absolute, 'The folder of plugins.', { restart: true }),
   ...under('monitoring', {
     enabled: key(flag, false, 'Sends health and audit checkpoints out.', { since: operatingLater }),
     endpoint: optional(text('a URL'), 'Where they are sent.', {

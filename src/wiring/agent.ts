@@ -7,11 +7,14 @@ import type { AgentSettings } from '../agent/create.ts'
 import type { AuditSink } from '../audit/record.ts'
 import type { Config, Loaded } from '../config/load.ts'
 import type { TokenBook } from '../identity/tokens.ts'
+import type { Log } from '../log.ts'
+import type { PluginMount } from '../plugins.ts'
 import { clocks } from './clocks.ts'
 
 /** What the agent is made from. */
 export interface AgentSetup {
   readonly loaded: Loaded
+  readonly log?: Log
   /** XDG_RUNTIME_DIR, where engines without root listen. */
   readonly runtimeDir?: string
 }
@@ -25,7 +28,8 @@ export async function agentFor(
   const { createAgent } = await import('../agent/create.ts')
   const { config, home } = setup.loaded
   const { runtimeDir } = setup
-  return createAgent(agentSettings(config, home), {
+  const plugins = await pluginsFor(setup, audit)
+  return createAgent(agentSettings(config, home, plugins), {
     audit,
     now: clocks.now,
     nodePath: process.execPath,
@@ -39,7 +43,31 @@ export async function agentFor(
 /** Which installation a cell belongs to: two homes on one engine never touch each other's cells. */
 const instanceOf = (home: string) => `h${hash('sha256', home).slice(0, 12)}`
 
-function agentSettings(config: Config, home: string): AgentSettings {
+/** The plugins that reach the cell. One that was refused is told, in the log and for good, and the agent starts without. */
+async function pluginsFor(
+  { loaded, log }: AgentSetup,
+  audit: AuditSink,
+): Promise<readonly PluginMount[]> {
+  const { config, home } = loaded
+  if (config.agent.image === undefined || config.plugins.dir === undefined) return []
+  const { preparePlugins } = await import('../plugins.ts')
+  const { mounts, refused } = await preparePlugins(config.plugins, home)
+  for (const { name, state, because } of refused) {
+    audit.append({ event: 'plugin.refused', because: `${name} ${because}` })
+    log?.error(
+      { plugin: name, state },
+      `the plugin ${name} ${because}, so the cell does not see it`,
+    )
+  }
+  for (const { name } of mounts) audit.append({ event: 'plugin.mounted', because: name })
+  return mounts
+}
+
+function agentSettings(
+  config: Config,
+  home: string,
+  plugins: readonly PluginMount[],
+): AgentSettings {
   const { agent, agents, security } = config
   const common = {
     instance: instanceOf(home),
@@ -61,6 +89,7 @@ function agentSettings(config: Config, home: string): AgentSettings {
       image: agent.image,
       env: agent.env,
       port: agent.port,
+      plugins,
       memoryBytes: memory,
       cpus,
       pidsLimit,

@@ -61,8 +61,7 @@ test('the elided password hash is refused as what it is', () => {
 
 test('fragments of later capabilities are refused as not available, and for nothing else', () => {
   const expected = {
-    plugins: ['plugins.disabled', 'plugins.enabled'],
-    'template-team': ['monitoring.enabled', 'monitoring.endpoint', 'plugins.enabled'],
+    'template-team': ['monitoring.enabled', 'monitoring.endpoint'],
   }
   for (const [name, paths] of Object.entries(expected)) {
     assert.deepEqual(
@@ -71,6 +70,12 @@ test('fragments of later capabilities are refused as not available, and for noth
       name,
     )
   }
+})
+
+test('a list of plugins without a folder loads, with a notice that it has no effect', () => {
+  const { config, notices } = load(fragment('plugins'), env)
+  assert.ok(config.plugins.enabled.length > 0 && config.plugins.disabled.length > 0)
+  assert.ok(notices.some(({ code }) => code === 'PLUGINS_UNUSED'))
 })
 
 test('the "before" of the migration is refused with the migration', () => {
