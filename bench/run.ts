@@ -10,6 +10,7 @@ import { descriptorLimit, loadAverage, machineWords } from './lib/machine.ts'
 import { newToken, root, type Place } from './lib/proxies.ts'
 import { met, type Effort, type Section } from './lib/section.ts'
 import { baselinePath, compared, printed, type Baseline, type Report } from './lib/report.ts'
+import { channels } from './scenarios/channels.ts'
 import { cost } from './scenarios/cost.ts'
 import { idle } from './scenarios/idle.ts'
 import { login } from './scenarios/login.ts'
@@ -19,7 +20,7 @@ import { throughput } from './scenarios/throughput.ts'
 
 const scenarios: Readonly<
   Record<string, (place: Place, effort: Effort) => Promise<readonly Section[]>>
-> = { throughput, idle, stream, start: startup, cost, login }
+> = { throughput, idle, stream, start: startup, cost, login, channels }
 
 const usage = `npm run bench -- [--smoke] [--only NAME]… [--rounds N] [--seconds N] [--json] [--save-baseline]
   scenarios: ${Object.keys(scenarios).join(', ')}

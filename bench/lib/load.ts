@@ -17,6 +17,8 @@ export interface Load {
   readonly pid: number | undefined
   /** Refusals that are expected: all requests, or none. */
   readonly refused?: boolean
+  /** Other requests than the usual ones: a script for wrk and what it is told. */
+  readonly script?: { readonly file: string; readonly told: readonly string[] }
 }
 
 /** What one run showed. */
@@ -45,8 +47,9 @@ export async function load(options: Load): Promise<Sample> {
   const from = performance.now()
   const text = await runWrk([
     ...['--threads', '1', '--connections', String(connections), '--duration', length],
-    ...['--timeout', '10s', '--latency', '--script', script],
-    ...[`http://127.0.0.1:${port}${path}`, '--', method, token ?? '-'],
+    ...['--timeout', '10s', '--latency', '--script', options.script?.file ?? script],
+    ...[`http://127.0.0.1:${port}${path}`, '--'],
+    ...(options.script?.told ?? [method, token ?? '-']),
   ])
   const used = pid === undefined ? Number.NaN : cpuMicros(pid) - before
   const wallMicros = (performance.now() - from) * 1000

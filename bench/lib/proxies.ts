@@ -122,6 +122,7 @@ export interface HardshellChange {
   readonly security?: Readonly<Record<string, unknown>>
   readonly auth?: Readonly<Record<string, unknown>>
   readonly rateLimiting?: Readonly<Record<string, unknown>>
+  readonly channels?: Readonly<Record<string, unknown>>
 }
 
 /**
@@ -132,7 +133,7 @@ export function hardshellConfig(
   { token }: Place,
   port: number,
   upstream: number,
-  { security, auth, rateLimiting }: HardshellChange,
+  { security, auth, rateLimiting, channels = {} }: HardshellChange,
 ): object {
   return {
     gateway: { port, auth: { mode: 'token', token, ...auth } },
@@ -154,6 +155,7 @@ export function hardshellConfig(
       ...security,
     },
     agent: { upstream: `http://127.0.0.1:${upstream}` },
+    channels,
   }
 }
 
