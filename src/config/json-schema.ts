@@ -12,6 +12,16 @@ const secretFile = {
   additionalProperties: false,
 }
 
+/** What "config set" writes; nobody types it. */
+const sealed = {
+  type: 'object',
+  properties: {
+    encrypted: { type: 'string', pattern: String.raw`^[\w-]+\.\.[\w-]+\.[\w-]*\.[\w-]+$` },
+  },
+  required: ['encrypted'],
+  additionalProperties: false,
+}
+
 /** A fragment that also lets `${VAR}` stand where its strings stand. */
 function open(schema: JsonSchema, secret: boolean): JsonSchema {
   if (schema['type'] === 'array') {
@@ -22,7 +32,7 @@ function open(schema: JsonSchema, secret: boolean): JsonSchema {
     return { ...schema, additionalProperties: open(values, secret) }
   }
   const forms = [schema, ...(isConstrained(schema) ? [withVariable] : [])]
-  const all = secret ? [...forms, secretFile] : forms
+  const all = secret ? [...forms, secretFile, sealed] : forms
   return all.length === 1 ? schema : { anyOf: all }
 }
 

@@ -83,6 +83,7 @@ must come from the environment.
   error. A list entry that is exactly \`\${VAR}\` is split at commas: \`["\${TEAM_EMAILS}"]\`.
 - \`{ "file": "/run/secrets/x" }\` stands wherever a secret may stand; one line end at the end of the file is dropped. A
   relative path starts at the folder of the configuration file.
+- \`{ "encrypted": "eyJ…" }\` is a secret that \`hardshell config set\` sealed; [secrets](secrets.md) has the whole of it.
 - Sizes are a whole number with \`KB\`, \`MB\` or \`GB\` (powers of 1024; \`KiB\`, \`MiB\`, \`GiB\` are the same). Durations are a whole
   number with \`ms\`, \`s\`, \`m\`, \`h\`, \`d\` or \`w\`. A bare number, zero and a negative value are refused: zero never means "off".
 
