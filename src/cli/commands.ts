@@ -7,6 +7,7 @@ export const nouns: Readonly<Record<string, () => Promise<readonly Command[]>>> 
   init: async () => (await import('./init.ts')).initCommands,
   demo: async () => (await import('./demo.ts')).demoCommands,
   status: async () => (await import('./status.ts')).statusCommands,
+  doctor: async () => (await import('./doctor.ts')).doctorCommands,
   health: async () => (await import('./status.ts')).statusCommands,
   stop: async () => (await import('./status.ts')).statusCommands,
   token: async () => (await import('./token.ts')).tokenCommands,

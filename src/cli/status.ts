@@ -1,6 +1,6 @@
 /** `status`, `health` and `stop`: what the running sidecar says of itself. */
 import { Failure } from '../errors.ts'
-import type { Command } from './command.ts'
+import type { Call, Command, ExitCode } from './command.ts'
 
 /** What these commands read of the sidecar's answer. */
 interface Status {
@@ -34,11 +34,15 @@ export const statusCommands: readonly Command[] = [
   {
     name: 'status',
     summary: 'Show what the running sidecar does, and what it cannot guarantee.',
-    options: { all: { type: 'boolean', summary: 'Show every notice of the configuration too.' } },
-    run: async ({ io, json, options }) => {
+    options: {
+      all: { type: 'boolean', summary: 'Show every notice, and each hop from client to agent.' },
+    },
+    run: async (call) => {
+      const { io, json, options } = call
+      if (options['all'] === true) return showAll(call)
       const status = await ask(io.env)
       if (json) io.out(JSON.stringify(status))
-      else io.out(describe(status, options['all'] === true))
+      else io.out(describe(status, false))
       return isWell(status) ? 0 : 1
     },
   },
@@ -70,6 +74,25 @@ export const statusCommands: readonly Command[] = [
     },
   },
 ]
+
+/** Also when nothing runs: then the hops say what is in the way. */
+async function showAll(call: Call): Promise<ExitCode> {
+  const { io, json } = call
+  const [{ contextOf }, { hopsOf, hopLines }] = await Promise.all([
+    import('./posture.ts'),
+    import('../posture/hops.ts'),
+  ])
+  const context = await contextOf(call, false)
+  const hops = hopsOf(context)
+  const status = context.running === undefined ? undefined : await ask(io.env)
+  if (json) io.out(JSON.stringify({ ...status, hops }))
+  else {
+    if (status !== undefined) io.out(describe(status, true))
+    for (const line of hopLines(hops)) io.out(line)
+  }
+  const well = hops.every(({ state }) => state !== 'wrong')
+  return well && status !== undefined && isWell(status) ? 0 : 1
+}
 
 const isWell = ({ agent, audit }: Status) => agent.state === 'ready' && audit.failing === undefined
 const auditWords = ({ audit }: Status) =>

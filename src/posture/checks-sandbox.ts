@@ -50,7 +50,7 @@ export const sandboxChecks: readonly Check[] = inGroup('sandbox', [
   },
   {
     id: 'sandbox.image-missing',
-    severity: 'MEDIUM',
+    severity: 'LOW',
     title: 'The image of the agent is on this machine',
     remedy: 'Pull or build the image that agent.image names.',
     look: ofEngine(({ image }, { config }) =>

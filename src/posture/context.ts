@@ -88,6 +88,14 @@ export interface AuditFacts {
   readonly freeBytes: number
 }
 
+/** Tailscale on this machine. */
+export interface TailscaleFacts {
+  /** `Running`, `NeedsLogin`, `Stopped` … */
+  readonly backend: string
+  /** Something is served to our port. */
+  readonly serves: boolean
+}
+
 /** What the live probes of `--deep` saw. A status of 0: no answer. */
 export interface Probes {
   readonly withoutToken: number
@@ -119,6 +127,8 @@ export interface PostureContext {
   readonly agentConfig: Measured<AgentConfigFacts>
   readonly plugins: Measured<PluginsFound>
   readonly audit: Measured<AuditFacts>
+  /** Asked only where the configuration speaks of Tailscale. */
+  readonly tailscale: Measured<TailscaleFacts>
   /** Senders that the audit log saw speak in the last 90 days; not measured in a younger log. */
   readonly speakers: Measured<readonly string[]>
   /** `24.21.0`. */

@@ -38,7 +38,7 @@ import type {
   PostureContext,
   Running,
 } from './context.ts'
-import { askEngine, listeningSockets, probe } from './probe.ts'
+import { askEngine, listeningSockets, probe, tailscaleState } from './probe.ts'
 import { readSuppressions } from './suppressions.ts'
 
 type Env = Readonly<Record<string, string | undefined>>
@@ -89,6 +89,10 @@ export async function gather(options: GatherOptions): Promise<PostureContext> {
     agentConfig: agentConfigOf(env, config),
     plugins: await pluginsOf(config, home),
     audit: await auditOf(home),
+    tailscale:
+      config === undefined
+        ? { unmeasured: 'the configuration cannot be read' }
+        : await tailscaleState(config, running),
     speakers: await speakersOf(home, now),
     node: process.versions.node,
     clockSynchronised: clockOf(),

@@ -6,7 +6,14 @@ import { Engine, defaultSockets } from '../agent/engine.ts'
 import { fieldOf, textOf } from '../agent/json.ts'
 import type { Config } from '../config/schema.ts'
 import { codeOf, messageOf } from '../errors.ts'
-import type { EngineFacts, Listening, Measured, Probes, Running } from './context.ts'
+import type {
+  EngineFacts,
+  Listening,
+  Measured,
+  Probes,
+  Running,
+  TailscaleFacts,
+} from './context.ts'
 import { strayFields } from './pod.ts'
 
 const answerMs = 3000
@@ -85,6 +92,33 @@ async function funnelState(socketPath: string): Promise<Measured<boolean>> {
   try {
     const allowed = fieldOf(JSON.parse(text), 'AllowFunnel')
     return { value: Object.values((allowed as object | null) ?? {}).includes(true) }
+  } catch (thrown) {
+    return { unmeasured: `LocalAPI said no JSON (${messageOf(thrown)})` }
+  }
+}
+
+/** Tailscale as its LocalAPI tells it; asked only where the configuration speaks of it. */
+export async function tailscaleState(
+  { gateway }: Config,
+  running: Running | undefined,
+): Promise<Measured<TailscaleFacts>> {
+  const uses =
+    gateway.auth.tailscale.enabled ||
+    gateway.publicOrigins.some((origin) => origin.endsWith('.ts.net'))
+  if (!uses) return { unmeasured: 'the configuration does not speak of Tailscale' }
+  const socketPath = gateway.auth.tailscale.socket
+  if (lstatSync(socketPath, { throwIfNoEntry: false }) === undefined) {
+    return { unmeasured: `${socketPath} does not exist: tailscaled does not run` }
+  }
+  const root = 'http://local-tailscaled.sock/localapi/v0'
+  const status = await ask({ url: `${root}/status`, socketPath })
+  const serve = await ask({ url: `${root}/serve-config`, socketPath })
+  if (status.status !== 200) return { unmeasured: `LocalAPI answered ${status.status}` }
+  const port = URL.parse(running?.url ?? '')?.port ?? String(gateway.port)
+  try {
+    const backend = textOf(fieldOf(JSON.parse(status.text), 'BackendState')) || 'unknown'
+    const serves = new RegExp(String.raw`"Proxy"\s*:\s*"[^"]*:${port}["/]`).test(serve.text)
+    return { value: { backend, serves } }
   } catch (thrown) {
     return { unmeasured: `LocalAPI said no JSON (${messageOf(thrown)})` }
   }

@@ -125,6 +125,7 @@ export function contextWith(over: Partial<PostureContext> = {}): PostureContext 
         freeBytes: 10 * 1024 ** 3,
       },
     },
+    tailscale: { value: { backend: 'Running', serves: true } },
     speakers: { value: ['telegram:1'] },
     node: '24.21.0',
     clockSynchronised: { value: true },
