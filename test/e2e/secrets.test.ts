@@ -124,6 +124,19 @@ test('a value that is not secret may be an argument, and only its bytes change',
   })
 })
 
+test('diff against another file tells changed secrets apart and shows none', () => {
+  withHome(commented, ({ home, run }) => {
+    const other = join(home, 'other.json5')
+    writeFileSync(other, `{ agent: { token: "${secret}" }, gateway: { port: 1 } }`, { mode: 0o600 })
+    assert.equal(run('config set agent.token', 'another-secret').code, 0)
+    const { code, out, err } = run(`config diff ${other}`)
+    assert.equal(code, 0, err)
+    assert.equal(out, 'agent.token: "***" → "***"\ngateway.port: 1 → 8080\n')
+    assert.equal(run('config set agent.token', secret).code, 0)
+    assert.equal(run(`config diff ${other} --json`).out.includes('agent.token'), false)
+  })
+})
+
 test('a write that would break the configuration is refused whole, with the remedy', () => {
   withHome(commented, ({ home, run, text }) => {
     const cases: readonly [string, string, RegExp][] = [
