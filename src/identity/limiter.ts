@@ -45,6 +45,8 @@ export function memoryLimiter(settings: LimiterSettings): MemoryLimiter {
   // The storage itself answers at once, where RateLimiterMemory wraps the same call into a promise per request.
   const counts = new MemoryStorage()
   const recent = new Map<string, true>()
+  // It stands at the oldest: a new iterator would step over the gap of everyone who has left, each time.
+  const ages = recent.keys()
   return {
     quota: perMinute,
     windowMs,
@@ -52,7 +54,13 @@ export function memoryLimiter(settings: LimiterSettings): MemoryLimiter {
     hit: (key) => {
       recent.delete(key)
       recent.set(key, true)
-      if (recent.size > keysMax) forgetOldest(recent, counts)
+      if (recent.size > keysMax) {
+        const oldest = ages.next()
+        if (oldest.done !== true) {
+          recent.delete(oldest.value)
+          counts.delete(oldest.value)
+        }
+      }
       const count = counts.incrby(key, 1, windowMs / 1000)
       return {
         over: count.consumedPoints > perMinute,
@@ -62,11 +70,4 @@ export function memoryLimiter(settings: LimiterSettings): MemoryLimiter {
       }
     },
   }
-}
-
-function forgetOldest(recent: Map<string, true>, counts: MemoryStorage): void {
-  const oldest = recent.keys().next()
-  if (oldest.done === true) return
-  recent.delete(oldest.value)
-  counts.delete(oldest.value)
 }

@@ -39,6 +39,8 @@ export class Lockout {
   readonly #now: () => Millis
   readonly #onLocked: ((key: string, forMs: Millis) => void) | undefined
   readonly #records = new Map<string, Record>()
+  /** Stands at the oldest: a new iterator would step over the gap of everyone who has left, each time. */
+  readonly #oldest = this.#records.keys()
 
   /** `now` is a monotonic clock in ms; `onLocked` hears of each lockout once, when it begins. */
   constructor(
@@ -94,7 +96,7 @@ export class Lockout {
         : { failures: 0, windowEndsAt: 0, lockedUntil: 0, locks: 0 }
     this.#records.set(key, record)
     if (this.#records.size > this.#settings.addressesMax) {
-      const oldest = this.#records.keys().next()
+      const oldest = this.#oldest.next()
       if (oldest.done !== true) this.#records.delete(oldest.value)
     }
     return record

@@ -23,11 +23,10 @@ function setUp(listed: readonly string[] = [alice]) {
   const tailnet = new Map<string, Whois | Error>([[address, { login: alice }]])
   const prover = tailscaleProver({
     localApi: {
-      whois: async (of) => {
+      whois: (of) => {
         asked.push(of)
         const found = tailnet.get(of)
-        if (found instanceof Error) throw found
-        return await Promise.resolve(found)
+        return found instanceof Error ? Promise.reject(found) : Promise.resolve(found)
       },
       ownName: () => Promise.resolve(undefined),
     },
@@ -41,8 +40,8 @@ function setUp(listed: readonly string[] = [alice]) {
       hop: { address: '127.0.0.1', named: true, tailscaleLogin: login },
       ...change,
     })
-  const ask = async (login: string | undefined, change: Partial<Facts> = {}) =>
-    await prover.prove(said(login, change))
+  const ask = (login: string | undefined, change: Partial<Facts> = {}) =>
+    Promise.resolve(prover.prove(said(login, change)))
   return { clock, asked, troubles, tailnet, prover, said, ask }
 }
 
@@ -191,10 +190,9 @@ test('this node is served under its own name, with and without its port, whateve
   const troubles: (string | undefined)[] = []
   const api = {
     whois: () => Promise.resolve(undefined),
-    ownName: async () => {
+    ownName: () => {
       const name = names.shift()
-      if (name instanceof Error) throw name
-      return await Promise.resolve(name)
+      return name instanceof Error ? Promise.reject(name) : Promise.resolve(name)
     },
   }
   const name = tailnetName(api, (because) => troubles.push(because))
