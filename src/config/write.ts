@@ -114,11 +114,13 @@ export function writeConfigText(before: ConfigText, text: string, env: Env): str
   if (readFile(file, home, env).text !== before.text) {
     throw new Failure('CONFIG_CHANGED', `${file} was changed meanwhile. Run the command again.`)
   }
+  let copy: string | undefined
   try {
-    const copy = backUp(before)
+    copy = backUp(before)
     writeAtomic(file, text)
     return copy
   } catch (error) {
+    if (copy !== undefined) unlinkSync(copy)
     const cause = error instanceof FileFailure ? error.cause : error
     if (!['EROFS', 'EACCES', 'EPERM', 'EBUSY'].includes(codeOf(cause))) throw error
     throw new Failure(
