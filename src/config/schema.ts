@@ -92,6 +92,7 @@ export const settings = {
     choice(['token', 'password', 'jwt']),
     'token',
     'How clients prove who they are.',
+    { restart: true },
   ),
   'gateway.auth.token': optional(secretText, 'The token that clients send as a bearer token.', {
     secret: true,
@@ -118,7 +119,7 @@ export const settings = {
       remedy: 'Print one with "hardshell auth hash-password"; an elided "..." is not a hash.',
     }),
     'The argon2id hash of the password.',
-    { secret: true },
+    { secret: true, restart: true },
   ),
   ...under('gateway.auth.jwt', jwtRows),
   ...under('gateway.auth.tailscale', tailscaleRows),
