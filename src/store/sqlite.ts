@@ -116,12 +116,21 @@ const unreadable = -1
 
 const columns = 'key, value, version, expires'
 
+/** A compare-and-swap that waits for its transaction. */
+interface Swap {
+  readonly work: () => boolean
+  readonly resolve: (done: boolean) => void
+  readonly reject: (thrown: unknown) => void
+}
+
 class SqliteStore implements Store {
   readonly #database: DatabaseSync
   readonly #path: string
   readonly #now: () => number
   readonly #watchEveryMs: Millis
   readonly #stops = new Set<() => void>()
+  readonly #shares: boolean
+  #waiting: Swap[] = []
   readonly #sql: Readonly<
     Record<'get' | 'put' | 'delete' | 'list' | 'purge' | 'dataVersion', StatementSync>
   >
@@ -132,6 +141,7 @@ class SqliteStore implements Store {
     this.#path = path
     this.#now = settings.now
     this.#watchEveryMs = settings.watchEveryMs ?? 250
+    this.#shares = settings.survives === 'process'
     const live = '(expires IS NULL OR expires > ?)'
     this.#sql = {
       get: database.prepare(`SELECT ${columns} FROM entries WHERE key = ? AND ${live}`),
@@ -170,13 +180,44 @@ class SqliteStore implements Store {
     value: string,
     options: PutOptions = {},
   ): Promise<boolean> {
-    return this.#run(() =>
-      this.#atomically(() => {
-        if ((this.#read(key)?.version ?? absent) !== version) return false
-        this.#write({ key, value, ...options })
-        return true
-      }),
-    )
+    const work = () => {
+      if ((this.#read(key)?.version ?? absent) !== version) return false
+      this.#write({ key, value, ...options })
+      return true
+    }
+    if (!this.#shares) return this.#run(() => this.#atomically(work))
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ work, resolve, reject })
+      if (this.#waiting.length === 1) setImmediate(() => void this.#swapAll())
+    })
+  }
+
+  /**
+   * Swaps that came in one turn of the event loop share a transaction: what a commit costs is the same for one and for
+   * many. Each still sees what those before it wrote.
+   */
+  async #swapAll(): Promise<void> {
+    const waiting = this.#waiting
+    this.#waiting = []
+    try {
+      const told = await this.#run(() =>
+        this.#atomically(() => waiting.map((swap) => this.#swapped(swap))),
+      )
+      for (const tell of told) tell()
+    } catch (thrown) {
+      for (const { reject } of waiting) reject(thrown)
+    }
+  }
+
+  /** What its caller is to be told once all is committed; a key or value that is refused is nobody else's failure. */
+  #swapped({ work, resolve, reject }: Swap): () => void {
+    try {
+      const done = work()
+      return () => resolve(done)
+    } catch (thrown) {
+      if (!(thrown instanceof Failure)) throw thrown
+      return () => reject(thrown)
+    }
   }
 
   take(key: string): Promise<Entry | undefined> {
@@ -216,6 +257,7 @@ class SqliteStore implements Store {
   }
 
   async close(): Promise<void> {
+    if (this.#waiting.length > 0) await this.#swapAll()
     for (const stop of this.#stops) stop()
     if (this.#database.isOpen) this.#database.close()
   }
