@@ -161,7 +161,13 @@ test('a misspelt key is led back to the key that was meant', () => {
       fc.pre(last.length >= 6)
       const cut = at % last.length
       const misspelt = last.slice(0, cut) + last.slice(cut + 1)
-      fc.pre(!available.includes([...names, misspelt].join('.')))
+      const twins = available.filter((other) => {
+        const parts = other.split('.')
+        const word = parts.pop() ?? ''
+        return parts.join('.') === names.join('.') && editDistance(word, misspelt) <= 1
+      })
+      // "sToken" may be asToken or hsToken: only where one key is meant can it be named.
+      fc.pre(twins.length === 1)
       const reading = newReading()
       readDocument(nested([...names, misspelt].join('.'), 1), reading)
       assert.match(reading.problems[0]?.remedy ?? '', new RegExp(`Did you mean ${path}\\?`))
