@@ -34,9 +34,9 @@ async function doctor(call: Call): Promise<ExitCode> {
     import('../posture/report.ts'),
     import('../posture/hops.ts'),
   ])
-  let context = await contextOf(call, false)
+  let context = await contextOf(call, { deep: false, log: false })
   const mended = options['fix'] === true ? await mend(call, context, reportOf(context)) : []
-  if (mended.length > 0) context = await contextOf(call, false)
+  if (mended.length > 0) context = await contextOf(call, { deep: false, log: false })
   const report = reportOf(context)
   const hops = hopsOf(context)
   const wrong = hops.filter(({ state }) => state === 'wrong')

@@ -11,7 +11,10 @@ import type { Call } from './command.ts'
 const exists = (path: string) => lstatSync(path, { throwIfNoEntry: false }) !== undefined
 
 /** The state of the installation that a call is about. */
-export async function contextOf({ io, options }: Call, deep: boolean): Promise<PostureContext> {
+export async function contextOf(
+  { io, options }: Call,
+  { deep, log }: { readonly deep: boolean; readonly log: boolean },
+): Promise<PostureContext> {
   const { filesNow, gather } = await import('../posture/gather.ts')
   const home = homeOf(io.env)
   const config = typeof options['config'] === 'string' ? options['config'] : undefined
@@ -27,6 +30,7 @@ export async function contextOf({ io, options }: Call, deep: boolean): Promise<P
     now: new Date().getTime(),
     tokens,
     deep,
+    log,
     ...(config === undefined ? {} : { config }),
     ...(running && { running }),
   })

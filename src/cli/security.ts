@@ -44,14 +44,14 @@ async function audit(call: Call): Promise<ExitCode> {
     import('../posture/report.ts'),
     import('../posture/history.ts'),
   ])
-  const deep = options['deep'] === true
-  let context = await contextOf(call, deep)
+  const depth = { deep: options['deep'] === true, log: true }
+  let context = await contextOf(call, depth)
   let report = reportOf(context)
   let fixed: Awaited<ReturnType<typeof fix>> | undefined
   if (options['fix'] === true) {
     fixed = await fix(call, context, report)
     if (fixed.plan.length > 0) {
-      context = await contextOf(call, deep)
+      context = await contextOf(call, depth)
       report = reportOf(context)
     }
   }

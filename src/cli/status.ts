@@ -82,7 +82,7 @@ async function showAll(call: Call): Promise<ExitCode> {
     import('./posture.ts'),
     import('../posture/hops.ts'),
   ])
-  const context = await contextOf(call, false)
+  const context = await contextOf(call, { deep: false, log: false })
   const hops = hopsOf(context)
   const status = context.running === undefined ? undefined : await ask(io.env)
   if (json) io.out(JSON.stringify({ ...status, hops }))

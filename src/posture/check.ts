@@ -79,6 +79,11 @@ export function when(wrong: boolean, found: string, more: Omit<Found, 'found'> =
   return wrong ? [{ found, ...more }] : []
 }
 
+/** A path as one word of a shell command: remedies are copied and pasted, and a name may be chosen to be. */
+export function shellWord(path: string): string {
+  return /^[\w./@:+,-]+$/.test(path) ? path : `'${path.replaceAll("'", String.raw`'\''`)}'`
+}
+
 /** Looks at the effective configuration; not measured when there is none that can be read. */
 export function ofConfig(
   look: (config: NonNullable<PostureContext['config']>, context: PostureContext) => Look,

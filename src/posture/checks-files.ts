@@ -1,5 +1,14 @@
 /** Checks of the files on disk, and of secrets that stand in them as plain text. */
-import { inGroup, ofConfig, when, type Check, type Found, type Look, type Row } from './check.ts'
+import {
+  inGroup,
+  ofConfig,
+  shellWord,
+  when,
+  type Check,
+  type Found,
+  type Look,
+  type Row,
+} from './check.ts'
 import type { FileFact, FileRole, PostureContext } from './context.ts'
 
 const octal = (mode: number) => mode.toString(8).padStart(3, '0')
@@ -31,7 +40,7 @@ function open({ path, mode, kind, platform, uid: owner }: FileFact, uid: number)
   return {
     found: `${path} has mode ${octal(mode)}`,
     file: path,
-    remedy: ours ? `Run: chmod ${octal(wanted)} ${path}` : 'Mount it with mode 0400.',
+    remedy: ours ? `Run: chmod ${octal(wanted)} ${shellWord(path)}` : 'Mount it with mode 0400.',
     ...(ours ? { fix: { kind: 'chmod', path, mode: wanted } } : {}),
   }
 }
@@ -120,7 +129,7 @@ export const fileChecks: readonly Check[] = inGroup('files', [
         .map(({ path, uid }) => ({
           found: `${path} belongs to user ${uid}`,
           file: path,
-          remedy: `Run: chown ${context.uid} ${path}`,
+          remedy: `Run: chown ${context.uid} ${shellWord(path)}`,
         })),
   },
   {
@@ -181,7 +190,7 @@ export const secretChecks: readonly Check[] = inGroup('secrets', [
     id: 'secrets.in-config',
     severity: 'MEDIUM',
     title: 'No other secret stands in the configuration as plain text',
-    remedy: 'Use { "file": "…" } or ${VARIABLE} in its place, or seal it.',
+    remedy: 'Seal it with "hardshell config set KEY", or use { "file": "…" } in its place.',
     look: ({ secrets, configFile }) =>
       secrets
         .filter(({ from, path }) => from === 'config' && path !== 'gateway.auth.token')
@@ -192,7 +201,7 @@ export const secretChecks: readonly Check[] = inGroup('secrets', [
     id: 'secrets.agent-env',
     severity: 'LOW',
     title: "The agent's variables do not stand in the configuration as plain text",
-    remedy: 'Use { "file": "…" } or ${VARIABLE} in their place.',
+    remedy: 'Seal them with "hardshell config set KEY", or use { "file": "…" } in their place.',
     look: ({ secrets, configFile }) =>
       secrets
         .filter(({ from, path }) => from === 'config' && path.startsWith('agent.env'))

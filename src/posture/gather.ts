@@ -54,6 +54,8 @@ export interface GatherOptions {
   readonly tokens: Measured<readonly TokenView[]>
   /** Ask live: only then is anything sent. */
   readonly deep: boolean
+  /** Read the whole audit log, which may take minutes where it is large. */
+  readonly log: boolean
 }
 
 /** The files of an installation as they lie there now. */
@@ -88,12 +90,14 @@ export async function gather(options: GatherOptions): Promise<PostureContext> {
     engine: await askEngine(config, home, env['XDG_RUNTIME_DIR']),
     agentConfig: agentConfigOf(env, config),
     plugins: await pluginsOf(config, home),
-    audit: await auditOf(home),
+    audit: options.log ? await auditOf(home) : { unmeasured: 'the audit log was not read' },
     tailscale:
       config === undefined
         ? { unmeasured: 'the configuration cannot be read' }
         : await tailscaleState(config, running),
-    speakers: await speakersOf(home, now),
+    speakers: options.log
+      ? await speakersOf(home, now)
+      : { unmeasured: 'the audit log was not read' },
     node: process.versions.node,
     clockSynchronised: clockOf(),
     probes: deep && config !== undefined ? await probe(config, running) : deepOnly,
@@ -316,16 +320,17 @@ async function speakersOf(home: string, now: number): Promise<Measured<readonly 
   const speakers = new Set<string>()
   try {
     let first: number | undefined
-    for await (const { time, channel, sender } of query(dir, {})) {
-      const when = Date.parse(time)
-      first ??= when
-      if (first > since) break
-      if (sender === undefined || when < since) continue
-      speakers.add(sender)
-      if (channel !== undefined) speakers.add(`${channel}:${sender}`)
+    for await (const { time } of query(dir, {})) {
+      first = Date.parse(time)
+      break
     }
     if (first === undefined || first > since) {
       return { unmeasured: `the audit log is younger than ${speakingDays} days` }
+    }
+    for await (const { channel, sender } of query(dir, { since })) {
+      if (sender === undefined) continue
+      speakers.add(sender)
+      if (channel !== undefined) speakers.add(`${channel}:${sender}`)
     }
     return { value: [...speakers] }
   } catch (thrown) {

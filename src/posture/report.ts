@@ -1,4 +1,5 @@
 /** From a context to a report: every check with its answer, the score, and the same as text. */
+import { plain } from '../agent/engine.ts'
 import { severities, type Check, type Found, type Group, type Severity } from './check.ts'
 import { checks as allChecks } from './checks.ts'
 import type { PostureContext, Suppression } from './context.ts'
@@ -80,7 +81,10 @@ export function textOf(report: Report): string {
     .toSorted((a, b) => severities.indexOf(a.severity) - severities.indexOf(b.severity))
   for (const { severity, id, findings } of fired) {
     lines.push('', `${severity} ${id}`)
-    for (const { found, remedy } of findings) lines.push(`  ${found}`, `    → ${remedy}`)
+    for (const { found, remedy } of findings) {
+      // Names of files and keys are not ours: nothing in them may command a terminal.
+      lines.push(`  ${plain(found)}`, `    → ${plain(remedy)}`)
+    }
   }
   for (const { id, suppression } of results.filter(({ status }) => status === 'suppressed')) {
     lines.push(
