@@ -1,4 +1,5 @@
 /** Rules between the keys of those who vouch for clients, and what is worth knowing about them. */
+import { inNetworks } from '../identity/address.ts'
 import type { Notice, Problem } from './problems.ts'
 import type { Subject } from './rules.ts'
 import { rowsByPath } from './tree.ts'
@@ -68,7 +69,7 @@ export function vouchingProblems(subject: Subject): readonly Problem[] {
 
 /** What is worth knowing about these keys. */
 export function vouchingNotices({ config }: Subject): readonly Notice[] {
-  const { auth, dmPolicies, groupPolicies } = config.gateway
+  const { auth, dmPolicies, groupPolicies, trustedProxies } = config.gateway
   const notices: Notice[] = []
   const people = dmPolicies.enabled ? dmPolicies.allowlist.length : 0
   const groups =
@@ -81,6 +82,16 @@ export function vouchingNotices({ config }: Subject): readonly Notice[] {
       message: 'names nobody, so that no JWT and no Tailscale login is let in',
       remedy:
         'List the e-mails, logins or subjects of the people, or their groups in allowedGroups.',
+    })
+  }
+  const neighbours = inNetworks('127.0.0.1', trustedProxies) && config.agent.image === undefined
+  if (auth.tailscale.enabled && neighbours) {
+    notices.push({
+      level: 'WARNING',
+      code: 'LOGINS_FROM_LOOPBACK',
+      path: 'gateway.auth.tailscale.enabled',
+      message: 'is true, and every program of this machine, the agent too, can claim a login',
+      remedy: 'Set agent.image to keep the agent in a sandbox, or use tokens.',
     })
   }
   if (auth.tailscale.allowFunnel) {

@@ -117,9 +117,25 @@ test('it is told when nobody can come in, and when the internet can', () => {
     'NOBODY_LISTED',
   ])
   const tailscale = { enabled: true, allowFunnel: true }
-  const trustedProxies = ['127.0.0.1']
-  assert.deepEqual(
-    told({ trustedProxies, auth: { tailscale }, groupPolicies: { allowedGroups: ['staff'] } }),
-    ['NOBODY_LISTED', 'FUNNEL_ALLOWED'],
-  )
+  const groups = { groupPolicies: { allowedGroups: ['staff'] } }
+  assert.deepEqual(told({ trustedProxies: ['10.0.0.1'], auth: { tailscale }, ...groups }), [
+    'NOBODY_LISTED',
+    'FUNNEL_ALLOWED',
+  ])
+})
+
+test('it is told when an agent outside of a sandbox could claim a login', () => {
+  const told = (hop: string, more: object = {}) =>
+    load({
+      gateway: {
+        trustedProxies: [hop],
+        auth: { tailscale: { enabled: true } },
+        dmPolicies: { allowlist: ['a@example.com'] },
+      },
+      ...more,
+    }).notices.filter(({ code }) => code === 'LOGINS_FROM_LOOPBACK').length
+  assert.equal(told('127.0.0.1'), 1)
+  assert.equal(told('127.0.0.0/8'), 1)
+  assert.equal(told('172.30.77.1'), 0)
+  assert.equal(told('127.0.0.1', { agent: { image: 'bot:1' } }), 0)
 })
