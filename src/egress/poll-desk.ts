@@ -3,7 +3,7 @@ import { hash } from 'node:crypto'
 
 import type { Desk, Heard } from '../senders/desk.ts'
 import type { People } from '../senders/people.ts'
-import type { PollDeps } from './poll-updates.ts'
+import { Unrecorded, type PollDeps } from './poll-updates.ts'
 
 /** The ear of one account. A road on which the bot calls out has no answer of its own: strangers are told by a call. */
 export function pollEar(desk: Desk, people: Pick<People, 'record'>): PollDeps['hear'] {
@@ -25,7 +25,7 @@ function recorded(
   return new Promise((resolve, reject) => {
     people.record(heard, { digest }, (failure) => {
       if (failure === undefined) resolve()
-      else reject(failure)
+      else reject(new Unrecorded(failure))
     })
   })
 }

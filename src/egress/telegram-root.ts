@@ -24,7 +24,7 @@ import {
   type Service,
 } from './poll-http.ts'
 import { pollLimits } from './poll-limits.ts'
-import { apiFailure, Poller, type ApiAnswer, type PollDeps } from './poll-updates.ts'
+import { apiFailure, Poller, Unrecorded, type ApiAnswer, type PollDeps } from './poll-updates.ts'
 
 /** Which bot is served, and where. */
 export interface TelegramRootSettings {
@@ -345,7 +345,7 @@ class Root {
     return new Promise((resolve, reject) => {
       this.#deps.audit.append({ ...entry, channel, identity: account }, (failure) => {
         if (failure === undefined) resolve()
-        else reject(new Unrecorded(failure.message, { cause: failure }))
+        else reject(new Unrecorded(failure))
       })
     })
   }
@@ -373,9 +373,6 @@ class Root {
     return { channel: 'telegram', account: this.#settings.account.id }
   }
 }
-
-/** A call that cannot be recorded does not go on. */
-class Unrecorded extends Error {}
 
 function splitTarget(target: string): readonly [string, string] {
   const mark = target.indexOf('?')

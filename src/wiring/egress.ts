@@ -38,6 +38,7 @@ export async function openEgress({ config }: Loaded, parts: EgressParts): Promis
       if (desk === undefined) throw new Failure('NO_CHANNEL', `${path}: the account has no policy`)
       const root = await opened(path, listen, () => telegramRoot(desk, { ...parts, path, listen }))
       roots.set(placeKey(desk.place), root)
+      parts.log.info({ path, listen }, 'a bot that polls finds its API here')
     }
   } catch (thrown) {
     await close()

@@ -1,6 +1,7 @@
 /** The stand-in for the Bot API's root over real sockets: credentials, methods, polls, files and what never passes. */
 import assert from 'node:assert/strict'
-import { request as httpRequest } from 'node:http'
+import { createServer, request as httpRequest } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { test, type TestContext } from 'node:test'
 
 import type { AuditEntry } from '../../src/audit/record.ts'
@@ -20,14 +21,17 @@ interface Place {
   call(method: string, init?: RequestInit): Promise<{ status: number; body: unknown }>
 }
 
-async function place(t: TestContext, options: { audit?: Error } = {}): Promise<Place> {
+async function place(
+  t: TestContext,
+  options: { audit?: Error; apiRoot?: string } = {},
+): Promise<Place> {
   const api = await startBotApi(real)
   const records: AuditEntry[] = []
   const bot = { ids: ['7000000001'], names: ['example_guard_bot'] }
   const root = await openTelegramRoot(
     {
       account: { id: 'default', webhookPath: '', settings: {}, bot },
-      apiRoot: api.url,
+      apiRoot: options.apiRoot ?? api.url,
       botToken: real,
       agentToken: dummy,
       host: '127.0.0.1',
@@ -212,6 +216,61 @@ test('a body over its bound is refused, declared or not', async (t) => {
   const chunked = { method: 'POST', body: stream, duplex: 'half' } as const
   assert.equal((await call('getUpdates', chunked)).status, 413)
   assert.equal(api.polls.length, 0)
+})
+
+test('an upload over its bound, or one that breaks off, never reaches the service whole', async (t) => {
+  const { api, url } = await place(t)
+  const port = Number(new URL(url).port)
+  const upload = (bytes: number, sent: string) => {
+    const request = httpRequest({
+      host: '127.0.0.1',
+      port,
+      method: 'POST',
+      path: `/bot${dummy}/sendDocument`,
+      headers: { 'Content-Type': 'application/octet-stream', 'Content-Length': String(bytes) },
+    })
+    request.on('error', () => undefined)
+    request.write(sent)
+    return request
+  }
+  const big = upload(64 * 1024 * 1024 + 1, 'x')
+  const status = await new Promise((resolve) => {
+    big.once('response', (response) => resolve(response.statusCode))
+  })
+  assert.equal(status, 413)
+  big.destroy()
+  const broken = upload(1000, 'half')
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  broken.destroy()
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  assert.equal(api.calls.length, 0)
+})
+
+test('a service that leads elsewhere is not followed', async (t) => {
+  let asked = 0
+  const elsewhere = createServer((_request, response) => {
+    asked += 1
+    response.end('{"ok":true,"result":[]}')
+  })
+  const service = createServer((_request, response) => {
+    const { port } = elsewhere.address() as AddressInfo
+    response.writeHead(302, { Location: `http://127.0.0.1:${port}/` }).end()
+  })
+  for (const server of [elsewhere, service]) {
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  }
+  t.after(() => {
+    for (const server of [elsewhere, service]) {
+      server.close()
+      server.closeAllConnections()
+    }
+  })
+  const { port } = service.address() as AddressInfo
+  const { call, url } = await place(t, { apiRoot: `http://127.0.0.1:${port}` })
+  assert.equal((await call('getUpdates')).status, 502)
+  assert.equal((await call('getMe')).status, 502)
+  assert.equal((await fetch(`${url}/file/bot${dummy}/photos/a.jpg`)).status, 502)
+  assert.equal(asked, 0)
 })
 
 test('a service that is away is a 502 in the shape of the Bot API', async (t) => {
