@@ -55,12 +55,15 @@ async function audit(call: Call): Promise<ExitCode> {
       report = reportOf(context)
     }
   }
-  const past = readPast(call, () => history.readHistory(context.home))
+  const past = since === undefined ? [] : readPast(call, () => history.readHistory(context.home))
   const change = since === undefined ? undefined : history.changeSince(past, report, since)
-  readPast(call, () => {
-    history.remember(context.home, report)
-    return []
-  })
+  // Where nothing is installed there is nothing to remember either.
+  if (context.files.some(({ role }) => role === 'home')) {
+    readPast(call, () => {
+      history.remember(context.home, report)
+      return []
+    })
+  }
   if (options['sarif'] === true) {
     const [{ sarifOf }, { version }] = await Promise.all([
       import('../posture/sarif.ts'),

@@ -29,7 +29,10 @@ function modeRow(
     look: ({ files, uid }): Look => {
       const there = files.filter(({ role, kind }) => roles.includes(role) && kind !== 'link')
       if (there.length === 0) return { unmeasured: 'there is no such file yet' }
-      return there.filter(({ mode }) => (mode & bits) !== 0).map((file) => open(file, uid))
+      // What the platform mounts may be read by others in there, but never changed.
+      const wrong = ({ mode, platform }: FileFact) =>
+        (mode & (platform ? bits & 0o022 : bits)) !== 0
+      return there.filter(wrong).map((file) => open(file, uid))
     },
   }
 }
@@ -40,7 +43,9 @@ function open({ path, mode, kind, platform, uid: owner }: FileFact, uid: number)
   return {
     found: `${path} has mode ${octal(mode)}`,
     file: path,
-    remedy: ours ? `Run: chmod ${octal(wanted)} ${shellWord(path)}` : 'Mount it with mode 0400.',
+    remedy: ours
+      ? `Run: chmod ${octal(wanted)} ${shellWord(path)}`
+      : 'Mount it so that others cannot write it (mode 0400).',
     ...(ours ? { fix: { kind: 'chmod', path, mode: wanted } } : {}),
   }
 }

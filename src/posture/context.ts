@@ -33,7 +33,7 @@ export interface FileFact {
   readonly uid: number
   /** How many names it has. */
   readonly names: number
-  /** Mounted by the platform, with rules of its own. */
+  /** Mounted by the platform or on a read-only file system: it has rules of its own. */
   readonly platform: boolean
 }
 

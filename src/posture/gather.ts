@@ -1,5 +1,6 @@
 /** Gathers what the checks look at, once: files, configuration, log, engine, sockets. Changes nothing. */
 import {
+  accessSync,
   closeSync,
   constants,
   fstatSync,
@@ -200,11 +201,21 @@ function factOf(path: string, role: FileRole, env: Env): FileFact | undefined {
             ? 'socket'
             : 'other'
     const { mode, uid, nlink } = stats
-    const platform = platformMount(path, env) !== undefined
+    const platform = platformMount(path, env) !== undefined || isReadOnly(path)
     return { path, role, kind, mode: mode & 0o7777, uid, names: nlink, platform }
   } catch (thrown) {
     if (['ENOENT', 'ENOTDIR', 'EACCES'].includes(codeOf(thrown))) return undefined
     throw thrown
+  }
+}
+
+/** Says whether a path lies on a read-only file system, where nothing can be mended. */
+function isReadOnly(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK)
+    return false
+  } catch (thrown) {
+    return codeOf(thrown) === 'EROFS'
   }
 }
 

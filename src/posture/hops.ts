@@ -16,7 +16,7 @@ export function hopsOf(context: PostureContext): readonly Hop[] {
   return [clientHop(context), tailscaleHop(context), hardshellHop(context), agentHop(context)]
 }
 
-function clientHop({ config, problems, tokens, running }: PostureContext): Hop {
+function clientHop({ config, configFile, problems, tokens, running }: PostureContext): Hop {
   const hop = 'client'
   if (config === undefined) {
     return { hop, state: 'not measured', because: 'the configuration cannot be read' }
@@ -24,7 +24,7 @@ function clientHop({ config, problems, tokens, running }: PostureContext): Hop {
   const { mode } = config.gateway.auth
   const bad = problems.find(({ code }) => code.startsWith('TOKEN_') || code === 'PASSWORD_HASH')
   if (bad !== undefined) {
-    const command = 'hardshell security audit --fix'
+    const command = configFile === undefined ? 'hardshell init' : 'hardshell security audit --fix'
     return { hop, state: 'wrong', because: `${bad.path} ${bad.message}`, command }
   }
   if (mode !== 'token')
@@ -76,6 +76,9 @@ function hardshellHop(context: PostureContext): Hop {
   })
   if (running?.auditFailing !== undefined) {
     return wrong(`the audit log cannot be written: ${running.auditFailing}`, 'df -h')
+  }
+  if (configFile === undefined && problems.length > 0) {
+    return wrong('there is no configuration', 'hardshell init')
   }
   const [problem] = problems
   if (problem !== undefined) {

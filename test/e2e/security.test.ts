@@ -77,6 +77,40 @@ test('--fix and the printed remedies bring the careless installation to 85 or mo
   assert.equal(check.code, 0, check.text)
 })
 
+test('a refused token in its file is replaced there; one from a variable is left to its owner', async (t) => {
+  const user = userFolder(t)
+  await hardshell(t, ['init', '--image', 'my-bot:1'], { HOME: user })
+  const home = join(user, '.hardshell')
+  const tokenFile = join(home, 'keys', 'gateway.token')
+  const config = readFileSync(join(home, 'config.json5'), 'utf8')
+  writeFileSync(tokenFile, 'your-secure-random-token-here\n', { mode: 0o600 })
+  const { report, findings } = await audit(t, user, '--fix')
+  assert.equal(readFileSync(tokenFile, 'utf8'), `${report.token}\n`)
+  assert.equal(readFileSync(join(home, 'config.json5'), 'utf8'), config)
+  assert.equal(findings.includes('credentials.token-example'), false)
+  const other = userFolder(t)
+  await hardshell(t, ['init', '--image', 'my-bot:1'], { HOME: other })
+  const file = join(other, '.hardshell', 'config.json5')
+  const named = readFileSync(file, 'utf8').replace(/tokenFile: .*/, 'token: "${MOLTBOT_TOKEN}",')
+  writeFileSync(file, named)
+  const env = { HOME: other, MOLTBOT_TOKEN: 'hunter2hunter2' }
+  const { text } = await hardshell(t, ['security', 'audit', '--fix', '--json'], env)
+  const left = JSON.parse(text) as Report & { readonly plan: readonly string[] }
+  assert.equal(of(left, 'credentials.token-short')?.status, 'finding')
+  assert.deepEqual(left.plan, [])
+  assert.equal(readFileSync(file, 'utf8'), named)
+  assert.equal(text.includes('hunter2'), false)
+})
+
+test('a name that is a command stands quoted in the remedy', async (t) => {
+  const user = userFolder(t)
+  await hardshell(t, ['init', '--image', 'my-bot:1'], { HOME: user })
+  writeFileSync(join(user, '.hardshell', 'a;touch b'), '', { mode: 0o644 })
+  const { report } = await audit(t, user)
+  const [found] = of(report, 'files.other-mode')?.findings ?? []
+  assert.match(found?.remedy ?? '', /^Run: chmod 600 '[^']*a;touch b'$/)
+})
+
 test('init for an image scores 95 or more untouched, init for a running bot 85 or more', async (t) => {
   const cell = userFolder(t)
   await hardshell(t, ['init', '--image', 'my-bot:1'], { HOME: cell })

@@ -239,7 +239,10 @@ const cases: Record<string, { fires: Spoil; quiet?: Spoil }> = {
   'files.config-readable': { fires: file({ role: 'config', mode: 0o604 }) },
   'files.keys-mode': { fires: file({ role: 'keys', mode: 0o701 }) },
   'files.key-mode': { fires: file({ role: 'key', mode: 0o640 }) },
-  'files.token-mode': { fires: file({ role: 'token', mode: 0o604 }) },
+  'files.token-mode': {
+    fires: file({ role: 'token', mode: 0o604 }),
+    quiet: file({ role: 'token', mode: 0o444, uid: 0, platform: true }),
+  },
   'files.state-mode': { fires: file({ role: 'state', mode: 0o640 }) },
   'files.audit-mode': { fires: file({ role: 'audit', mode: 0o750 }) },
   'files.record-mode': { fires: file({ role: 'record', mode: 0o644 }) },

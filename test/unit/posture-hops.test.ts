@@ -32,6 +32,15 @@ test('a client without a good token is told how to get one', () => {
   assert.equal(hop('client', { tokens: { value: [] } })?.state, 'not measured')
 })
 
+test('where there is no configuration the one command is init', () => {
+  const problems = [
+    { code: 'TOKEN_MISSING', path: 'a', message: 'is missing', remedy: '' },
+  ] as const
+  const over = { configFile: undefined, problems, running: undefined }
+  assert.equal(hop('client', over)?.command, 'hardshell init')
+  assert.equal(hop('hardshell', over)?.command, 'hardshell init')
+})
+
 test('Tailscale is wrong where it is away, logged out, or does not serve to our port', () => {
   const at = (tailscale: PostureContext['tailscale']) =>
     hop('tailscale', { config: served, tailscale })
