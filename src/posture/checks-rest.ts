@@ -238,7 +238,10 @@ export const versionChecks: readonly Check[] = inGroup('versions', [
     remedy: 'Update the container engine.',
     look: ofMeasured(
       ({ engine }) => engine,
-      ({ version }) => floorLook('the engine', version, engineFloors),
+      ({ version, socketPath }) =>
+        socketPath.includes('podman')
+          ? unmeasured('no floor is known for Podman')
+          : floorLook('the engine', version, engineFloors),
     ),
   },
   {

@@ -10,7 +10,6 @@ const isEmpty = (value: unknown): boolean =>
   (Array.isArray(value) && value.length === 0) ||
   (isRecord(value) && Object.keys(value).length === 0)
 
-const numberOf = (value: unknown): number => (typeof value === 'number' ? value : 0)
 const textsOf = (value: unknown): readonly string[] =>
   Array.isArray(value) ? value.map(String) : []
 
@@ -22,7 +21,7 @@ export function strayFields(
   imageId: string,
 ): readonly string[] {
   const host = (name: string) => fieldOf(inspected, 'HostConfig', name)
-  const { memory, pidsLimit } = config.agents.defaults.sandbox.docker
+  const { memory, pidsLimit, cpus } = config.agents.defaults.sandbox.docker
   const agent = fieldOf(inspected, 'Config', 'Labels', 'io.hardshell.role') === 'agent'
   const options = textsOf(host('SecurityOpt'))
   const uid = Number.parseInt(textOf(fieldOf(inspected, 'Config', 'User')), 10)
@@ -42,8 +41,9 @@ export function strayFields(
     Devices: isEmpty(host('Devices')) && isEmpty(host('DeviceRequests')),
     Binds: isEmpty(host('Binds')) && isEmpty(host('VolumesFrom')),
     User: uid > 0,
-    Memory: within(numberOf(host('Memory')), agent ? memory : 256 * 1024 ** 2),
-    PidsLimit: within(numberOf(host('PidsLimit')), agent ? pidsLimit : 64),
+    Memory: host('Memory') === (agent ? memory : 256 * 1024 ** 2),
+    PidsLimit: host('PidsLimit') === (agent ? pidsLimit : 64),
+    NanoCpus: host('NanoCpus') === Math.round((agent ? cpus : 1) * 1e9),
     Image: !agent || imageId === '' || fieldOf(inspected, 'Image') === imageId,
     Mounts: mountsFit(fieldOf(inspected, 'Mounts'), config, home, agent),
   }
@@ -51,8 +51,6 @@ export function strayFields(
     .filter(([, holds]) => !holds)
     .map(([name]) => name)
 }
-
-const within = (value: number, most: number): boolean => value > 0 && value <= most
 
 function mountsFit(mounts: unknown, config: Config, home: string, agent: boolean): boolean {
   if (!Array.isArray(mounts)) return isEmpty(mounts)

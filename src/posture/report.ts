@@ -83,7 +83,7 @@ export function textOf(report: Report): string {
     lines.push('', `${severity} ${id}`)
     for (const { found, remedy } of findings) {
       // Names of files and keys are not ours: nothing in them may command a terminal.
-      lines.push(`  ${plain(found)}`, `    → ${plain(remedy)}`)
+      lines.push(`  ${oneLine(found)}`, `    → ${oneLine(remedy)}`)
     }
   }
   for (const { id, suppression } of results.filter(({ status }) => status === 'suppressed')) {
@@ -99,6 +99,8 @@ export function textOf(report: Report): string {
   lines.push('', `${found}; ${counts.pass} passed, ${counts['not measured']} not measured`)
   return lines.join('\n')
 }
+
+const oneLine = (text: string) => plain(text).replaceAll(/[\t\n]/g, '\u{fffd}')
 
 function byReason(results: readonly Result[]): readonly (readonly [string, readonly string[]])[] {
   const groups = Map.groupBy(results, ({ because = '' }) => because)

@@ -1,12 +1,17 @@
 /** Plugins in a real cell: read there, never written, and only what was trusted. */
 import assert from 'node:assert/strict'
+import { hash } from 'node:crypto'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { preparePlugins, trustPlugin } from '../../src/plugins.ts'
 import { entry, hardshell, homeWith, start } from '../support/program.ts'
+import { must } from '../support/images.ts'
 import { recordsOf } from '../support/sidecar.ts'
 import { inCell, openBench, untilReady } from '../support/engine.ts'
+
+/** The container of the agent of this home. */
+const nameOf = (home: string) => `hardshell-h${hash('sha256', home).slice(0, 12)}-main-agent`
 
 test('a trusted plugin can be read in the cell under /plugins, and not written', async (t) => {
   const bench = await openBench()
@@ -116,6 +121,12 @@ test('a served cell gets the trusted plugin, and the refused one stands in the a
   assert.equal(statusOf('sandbox.drift'), 'pass')
   assert.equal(statusOf('sandbox.image-missing'), 'pass')
   assert.equal(statusOf('plugins.refused'), 'finding')
+  const [agent = ''] = (await must('docker', ['ps', '-q', '--filter', `name=${nameOf(home)}`]))
+    .trim()
+    .split('\n')
+  await must('docker', ['update', '--pids-limit', '-1', agent])
+  const drifted = await hardshell(t, ['security', 'audit'], env)
+  assert.match(drifted.text, /CRITICAL sandbox\.drift\n +\S+-agent differs in PidsLimit\n/)
   program.child.kill('SIGTERM')
   assert.equal(await program.ended(), 0)
   const told = recordsOf(home).filter(({ event }) => String(event).startsWith('plugin.'))

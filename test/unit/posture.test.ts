@@ -181,8 +181,9 @@ const cell = (over: object = {}, config: object = {}) => ({
     PortBindings: {},
     PidMode: '',
     IpcMode: 'private',
-    Memory: 1024 ** 3,
+    Memory: 2 * 1024 ** 3,
     PidsLimit: 256,
+    NanoCpus: 2e9,
     ...over,
   },
 })
@@ -206,6 +207,7 @@ test('a container that is what a cell must be has no stray field, and each loose
     [{ Devices: [{}] }, 'Devices'],
     [{ Binds: ['/:/host'] }, 'Binds'],
     [{ Memory: 0 }, 'Memory'],
+    [{ NanoCpus: 0 }, 'NanoCpus'],
     [{ PidsLimit: 257 }, 'PidsLimit'],
   ] as const) {
     assert.deepEqual(look(cell(over)), [name])
