@@ -48,20 +48,18 @@ test('whatever stands in the file of the agent, every check answers', () => {
   )
 })
 
-test('a name cannot command the terminal that the report is printed on', () => {
+test('a name cannot command the terminal that the report is printed on, nor add a line to it', () => {
+  const linesFor = (name: string) => {
+    const path = `/home/me/.hardshell/${name}`
+    const report = reportOf(contextWith({ files: [fileWith({ role: 'key', path, mode: 0o644 })] }))
+    return textOf(report).split('\n')
+  }
+  const sound = linesFor('a.key').length
   fc.assert(
-    fc.property(fc.string({ minLength: 1 }), (name) => {
-      const path = `/home/me/.hardshell/${name}\u001b[2J`
-      const report = reportOf(
-        contextWith({ files: [fileWith({ role: 'key', path, mode: 0o644 })] }),
-      )
-      const lines = textOf(report).split('\n')
-      assert.equal(lines.filter((line) => line.startsWith('    → ')).length, 1)
-      assert.equal(
-        lines.length,
-        lines.indexOf(lines.find((line) => line.startsWith('    → ')) ?? '') + 3,
-      )
-      assert.ok(lines.every((line) => !/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/.test(line)))
+    fc.property(fc.string(), (name) => {
+      const lines = linesFor(`${name}\u001b[2J\r\nscore 100 of 100`)
+      assert.equal(lines.length, sound)
+      assert.ok(lines.every((line) => !/[\u0000-\u001f\u007f-\u009f]/.test(line)))
     }),
   )
 })
