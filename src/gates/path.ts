@@ -37,11 +37,16 @@ export function pathGate(settings: PathSettings): Gate {
 /** Lower case, percent-encodings read, path parameters dropped: how a lenient agent may see a path. */
 function loose(path: string): string {
   let read = path
-  try {
-    read = decodeURIComponent(path)
-  } catch {
-    // Not UTF-8: only the undecoded form can be compared.
-    read = path
-  }
+  // Some agents decode once more than they should; a path that decodes for ever is none of theirs.
+  for (let i = 0; i < 3 && read.includes('%'); i += 1) read = decoded(read)
   return read.toLowerCase().replace(/;[^/]*/g, '')
+}
+
+const encodedRun = /(?:%[0-9a-f]{2})+/gi
+
+/** Bytes that are not UTF-8 are replaced, as lenient decoders do; one of them must not hide the letters beside it. */
+function decoded(path: string): string {
+  return path.replace(encodedRun, (run) =>
+    Buffer.from(run.replaceAll('%', ''), 'hex').toString('utf8'),
+  )
 }

@@ -54,6 +54,13 @@ test('a denied path is denied in every spelling', async () => {
     '/%61dmin',
     '/admin;x',
     '/admin?x=/',
+    '/%61dmin%3bx',
+    // A byte that is not UTF-8 elsewhere in the path hides nothing (CWE-172).
+    '/%61dmin/%80',
+    '/%61dmin%3bx/caf%e9',
+    '/%61dmin/%ed%a0%80',
+    // For agents that decode twice (CWE-174).
+    '/%2561dmin',
   ]) {
     await refused(request(`GET ${path} HTTP/1.1`), 403, 'PATH_DENIED')
   }
