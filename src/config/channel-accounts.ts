@@ -15,6 +15,8 @@ export interface AccountPolicy {
   readonly groupAllowFrom: readonly string[] | undefined
   readonly groups: ChannelConfig['groups']
   readonly requireMention: boolean | undefined
+  /** Proven webhooks of this account. */
+  readonly requestsPerMinute: number
   readonly messagesPerMinute: number
   readonly messagesPerDay: number
   readonly reply: string
@@ -84,6 +86,7 @@ function accountOf(
       groupAllowFrom: given.groupAllowFrom ?? root.groupAllowFrom,
       groups: Object.keys(given.groups).length > 0 ? given.groups : root.groups,
       requireMention: given.requireMention ?? root.requireMention,
+      requestsPerMinute: given.requestsPerMinute ?? root.requestsPerMinute,
       messagesPerMinute: given.messagesPerMinute ?? root.messagesPerMinute,
       messagesPerDay: given.messagesPerDay ?? root.messagesPerDay,
       reply: given.reply ?? root.reply,

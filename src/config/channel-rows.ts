@@ -1,4 +1,5 @@
 /** The rows of the table of settings for channels: they stand under `channels.<name>` and each of its accounts. */
+import { limits } from '../limits.ts'
 import { choice, count, flag, list, text, urlPath } from './readers.ts'
 import type { Reader } from './readers.ts'
 import { key, optional } from './row.ts'
@@ -164,6 +165,11 @@ const policyRows = {
   requireMention: optional(
     flag,
     'A message in a group counts only if it mentions the bot; true unless mentionGating is false.',
+  ),
+  requestsPerMinute: key(
+    count(limits.channelRequestsPerMinute),
+    limits.channelRequestsPerMinute.default,
+    'Proven webhooks a minute of one account; the service is asked to bring the rest again.',
   ),
   messagesPerMinute: key(count(perSender), 20, 'Messages a minute of one sender.'),
   messagesPerDay: key(count(perSender), 500, 'Messages a day of one sender.'),

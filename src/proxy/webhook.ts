@@ -22,8 +22,8 @@ export interface WebhookSettings {
   readonly bodyTimeMs: Millis
   /** All bodies that are held at once. */
   readonly bodiesBytes: Bytes
-  /** Proven requests of one account. */
-  readonly requestsPerMinute: number
+  /** False leaves out the limit on proven requests, as `security.rateLimiting.enabled` does for clients. */
+  readonly limitsRequests: boolean
   /** Unproven requests of one account that are told so; more get 429. */
   readonly failuresPerMinute: number
   /** Tell the agent in X-Forwarded-* headers what the service sees. */
@@ -95,7 +95,9 @@ export function openWebhooks(
   const webhooks = parts.people.desks
     .filter(({ settings: { account } }) => account.webhookPath !== '')
     .map((desk) => {
-      const requests = allowance(settings.requestsPerMinute)
+      const requests = allowance(
+        settings.limitsRequests ? desk.settings.requestsPerMinute : Infinity,
+      )
       const failures = allowance(settings.failuresPerMinute)
       const counter: Counter = { desk, requests, failures }
       const take = (call: WebhookCall) => new Intake(call, counter, shared).begin()

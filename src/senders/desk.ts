@@ -17,6 +17,8 @@ export interface DeskSettings {
   readonly channel: Channel
   readonly account: Account
   readonly policy: PolicySettings
+  /** Proven webhooks; the rest are brought again. */
+  readonly requestsPerMinute: number
   readonly messagesPerMinute: number
   readonly messagesPerDay: number
   /** `silent`, `code`, or a text with `{code}`. */

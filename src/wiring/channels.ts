@@ -62,7 +62,7 @@ export async function openChannels(loaded: Loaded, parts: ChannelParts): Promise
     bodyBytes: limits.channelBodyBytes.default,
     bodyTimeMs: limits.channelBodyTimeMs.default,
     bodiesBytes: limits.channelBodiesBytes.default,
-    requestsPerMinute: limits.channelRequestsPerMinute.default,
+    limitsRequests: loaded.config.security.rateLimiting.enabled,
     failuresPerMinute: limits.channelFailuresPerMinute.default,
     forwardedHeaders: told.forwardedHeaders,
     publicOrigins: gateway.publicOrigins,

@@ -86,6 +86,7 @@ export function deskSettings(config: Config): readonly DeskSettings[] {
     channel: one.channel,
     account: one.account,
     policy: policyOf(config, one),
+    requestsPerMinute: one.policy.requestsPerMinute,
     messagesPerMinute: one.policy.messagesPerMinute,
     messagesPerDay: one.policy.messagesPerDay,
     reply: one.policy.reply,

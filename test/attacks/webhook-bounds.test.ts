@@ -201,6 +201,20 @@ test('six hundred proven webhooks a minute are judged, and the next is asked to 
   assert.equal(sidecar.agent.seen.length, 600)
 })
 
+test('the bound of an account is the owner’s to set, and goes with all rate limits', async (t) => {
+  const policy = () => ({ requestsPerMinute: 2 })
+  const strict = await startChannels(t, api, { only: [telegram], policy })
+  const off = { security: { rateLimiting: { enabled: false } } }
+  const loose = await startChannels(t, api, { only: [telegram], policy, config: off })
+  const statuses = async (port: number) => {
+    const all: number[] = []
+    for (let key = 1; key <= 3; key += 1) all.push((await post(port, owner(key))).status)
+    return all
+  }
+  assert.deepEqual(await statuses(strict.port), [200, 200, 429])
+  assert.deepEqual(await statuses(loose.port), [200, 200, 200])
+})
+
 test('a sender over the minute or the day is withheld without a word', async (t) => {
   const sidecar = await startChannels(t, api, {
     only: [telegram],

@@ -130,6 +130,7 @@ export async function openDesk(
         gatewayAllowlist: new Set<string>(),
         gatewayGroups: new Set<string>(),
       },
+      requestsPerMinute: 600,
       messagesPerMinute: 20,
       messagesPerDay: 500,
       reply: 'code',
