@@ -101,7 +101,6 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
   const { config, home } = loaded
   const startedAt = clocks.now()
   ensureDir(join(home, 'run'))
-  for (const notice of loaded.notices) tellNotice(log, notice)
 
   const audit = await openAuditSink(setup)
   undo.push(() => audit.close())
@@ -177,6 +176,7 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
   undo.push(() => admin.close())
   await agent.start()
   audit.append({ event: 'sidecar.started', config: configHash() })
+  for (const notice of loaded.notices) tellNotice(log, notice)
   return {
     url,
     port,
