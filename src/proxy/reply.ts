@@ -106,10 +106,16 @@ export function isClosing(socket: object): boolean {
   return closing.has(socket)
 }
 
+/** True while an answer to an earlier request is still to go out on a connection. */
+export function isAnswering(socket: object): boolean {
+  return '_httpMessage' in socket && socket._httpMessage !== null
+}
+
 /** Ends the connection of a finished answer without a reset: FIN first, then a second for what is still on its way. */
 export function closeGently(response: ServerResponse): void {
-  const socket = response.socket
-  if (socket === null || closing.has(socket)) return
+  // An answer that waits behind an earlier one has no socket yet; its request has.
+  const { socket } = response.req
+  if (closing.has(socket)) return
   closing.add(socket)
   // Node calls destroySoon() on the socket of a last answer; that would reset a client that is still sending.
   socket.destroySoon = () => linger(socket)

@@ -19,9 +19,9 @@ import type { Live, LiveEnd } from './live.ts'
 import { parserRefusal } from './malformed.ts'
 import { answerOwn, ownPrefix, type Own, type OwnPage } from './own.ts'
 import { judge, type JudgeSettings, type Verdict } from './pipeline.ts'
-import { isClosing, writeOwn, writeRefusal, writeRefusalToSocket } from './reply.ts'
-import type { TunnelEnd, UpgradeCall } from './tunnel.ts'
+import { isAnswering, isClosing, writeOwn, writeRefusal, writeRefusalToSocket } from './reply.ts'
 import type { Webhook } from './webhook.ts'
+import { refusalAfterWait, type TunnelEnd, type UpgradeCall } from './ws-call.ts'
 
 /** Bounds of the listener; times in ms, sizes in bytes. */
 export interface ServerSettings extends FactSettings, JudgeSettings, AgentHeaderSettings {
@@ -295,6 +295,7 @@ class Doorway {
       return
     }
     const facts = readFacts(request, this.#settings)
+    if (this.#isEarly(facts, 'UPGRADE_INVALID', socket)) return
     const verdict = judge(this.#parts.gates, facts, this.#settings)
     const settled = (known: Verdict) => this.#upgradeJudged(known, facts, request, socket, head)
     if (verdict instanceof Promise) void verdict.then(settled)
@@ -372,10 +373,19 @@ class Doorway {
     })
   }
 
+  /** What takes over a connection before its answers are out would stand in their place (RFC 9112 §9.3.2). */
+  #isEarly(facts: Facts, code: RefusalCode, socket: Duplex): boolean {
+    if (!isAnswering(socket)) return false
+    this.#recordRefusal(facts, undefined, code, 'sent behind a request that is not answered yet')
+    socket.destroy()
+    return true
+  }
+
   /** CONNECT would make us a tunnel to anywhere. */
   connect(request: IncomingMessage, socket: Duplex): void {
     socket.on('error', noteOnly)
     const facts = readFacts(request, this.#settings)
+    if (this.#isEarly(facts, 'METHOD_NOT_ALLOWED', socket)) return
     this.#recordRefusal(facts, undefined, 'METHOD_NOT_ALLOWED', 'CONNECT')
     writeRefusalToSocket(socket, 'METHOD_NOT_ALLOWED', facts.requestId)
   }
@@ -391,8 +401,7 @@ class Doorway {
     }
     const code = parserRefusal(error)
     const because = codeOf(error)
-    const answering = '_httpMessage' in socket && socket._httpMessage !== null
-    if (answering) {
+    if (isAnswering(socket)) {
       // In the middle of a body: its exchange still may have an answer to give.
       const sent = this.#sent.get(socket)
       if (sent === undefined) this.#broken.set(socket, code)
@@ -465,18 +474,6 @@ class Doorway {
       ...(how.because === undefined ? {} : { because: how.because }),
     })
   }
-}
-
-/** What to answer an upgrade that waited for the agent, if not to go on. */
-function refusalAfterWait(
-  state: 'ready' | 'starting' | 'down',
-  ended: LiveEnd | undefined,
-): RefusalCode | undefined {
-  if (ended === 'lockdown') return 'LOCKDOWN'
-  if (ended === 'drain') return 'OVERLOADED'
-  if (ended !== undefined) return 'UNAUTHENTICATED'
-  if (state === 'ready') return undefined
-  return state === 'starting' ? 'AGENT_STARTING' : 'AGENT_DOWN'
 }
 
 const retrySoon = ['Retry-After', '5'] as const

@@ -5,6 +5,7 @@ import type { Duplex } from 'node:stream'
 import type { AgentAddress } from '../agent/agent.ts'
 import type { RefusalCode } from '../errors.ts'
 import type { Facts, Identity } from '../gates/gate.ts'
+import type { LiveEnd } from './live.ts'
 
 /** An upgrade that every gate let through and that the audit log has. */
 export interface UpgradeCall {
@@ -43,4 +44,16 @@ export interface TunnelSettings {
   /** For the whole handshake with the agent, a refusal's body included. */
   readonly handshakeMs: number
   readonly now: () => number
+}
+
+/** What to answer an upgrade that waited for the agent, if not to go on. */
+export function refusalAfterWait(
+  state: 'ready' | 'starting' | 'down',
+  ended: LiveEnd | undefined,
+): RefusalCode | undefined {
+  if (ended === 'lockdown') return 'LOCKDOWN'
+  if (ended === 'drain') return 'OVERLOADED'
+  if (ended !== undefined) return 'UNAUTHENTICATED'
+  if (state === 'ready') return undefined
+  return state === 'starting' ? 'AGENT_STARTING' : 'AGENT_DOWN'
 }
