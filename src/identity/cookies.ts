@@ -34,6 +34,7 @@ export function splitCookie(value: string): SplitCookie {
 
 /** True when a Set-Cookie of the agent would put a cookie of its own in the place of ours. */
 export function setsOwnCookie(value: string): boolean {
-  const pair = value.split(';', 1)[0] ?? ''
+  // A cookie without a name comes back as its value alone: "=a=b" is sent as "a=b" (RFC 6265bis §5.6).
+  const pair = (value.split(';', 1)[0] ?? '').replace(/^[\s=]+/, '')
   return isOwnName((pair.split('=', 1)[0] ?? '').trim())
 }
