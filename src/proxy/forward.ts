@@ -139,6 +139,7 @@ class Exchange implements Dispatcher.DispatchHandler, Sent {
   #expected = -1
   #whole: Buffer | undefined
   #retried = false
+  #interim: NodeJS.Timeout | undefined
   #over = false
 
   constructor(pool: Pool, out: Outgoing, settings: ForwardSettings) {
@@ -195,15 +196,24 @@ class Exchange implements Dispatcher.DispatchHandler, Sent {
   ): void {
     const { request, response, answerHeaders, facts } = this.#out
     // undici hands interim answers on as well; they say nothing that the client needs.
-    if (status < 200) return
+    if (status < 200) {
+      // Each of them sets undici's own clock back: without ours an agent could send them for ever.
+      this.#interim ??= setTimeout(
+        () => controller.abort(new BodyRefused('AGENT_TIMEOUT', 'nothing but interim answers')),
+        this.#settings.answerMs,
+      )
+      return
+    }
+    clearTimeout(this.#interim)
     const raw = (controller.rawHeaders ?? []) as readonly Buffer[]
-    const { flat, length } = headersForClient(raw, answerHeaders)
+    const { flat, length, coded } = headersForClient(raw, answerHeaders, status)
+    if (coded) throw new BodyRefused('AGENT_ANSWER_INVALID', 'a transfer coding beside chunked')
     if (!request.complete) {
       // The agent answers before it has read the body: the rest cannot be used, so the connection ends.
       flat.push('Connection', 'close')
       closeGently(response)
     }
-    response.writeHead(status, message, flat)
+    response.writeHead(status, plainPhrase(message), flat)
     this.#status = status
     const bodiless = facts.method === 'HEAD' || status === 204 || status === 304
     if (length !== undefined && length <= wholeBytesMax && !bodiless) this.#expected = length
@@ -288,6 +298,8 @@ class Exchange implements Dispatcher.DispatchHandler, Sent {
       return
     }
     this.#finish({ status: refusalRow(code).status, bytes: 0, code, because })
+    // Node keeps the phrase of a head that it refused to write, and would write it with ours.
+    response.statusMessage = ''
     writeRefusal(response, code, facts.requestId, { headers: this.#out.answerHeaders })
   }
 
@@ -309,6 +321,7 @@ class Exchange implements Dispatcher.DispatchHandler, Sent {
   #finish(how: Ended): void {
     if (this.#over) return
     this.#over = true
+    clearTimeout(this.#interim)
     this.#out.ended(how)
   }
 }
@@ -316,12 +329,22 @@ class Exchange implements Dispatcher.DispatchHandler, Sent {
 /** Answers up to this size, in bytes, are written in one piece with their head when they arrive in one piece. */
 const wholeBytesMax = 64 * 1024
 
+/** A reason phrase in visible ASCII; any other says nothing that its status does not (RFC 9112 §4). */
+function plainPhrase(phrase: string | undefined): string | undefined {
+  return phrase !== undefined && /^[\x20-\x7e]*$/.test(phrase) ? phrase : undefined
+}
+
+/** undici's words, without a code of their own, for bytes that are no answer to what was asked. */
+const noAnswer = new Set(['bad upgrade', 'bad response'])
+
 /** Which refusal a failed exchange is. */
 function refusalFor(error: Error): RefusalCode {
   if (error instanceof BodyRefused) return error.refusal
   const code = codeOf(error)
   if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') return 'AGENT_TIMEOUT'
-  if (code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW') return 'AGENT_ANSWER_INVALID'
+  if (code.startsWith('HPE_') || error.name === 'HTTPParserError') return 'AGENT_ANSWER_INVALID'
+  if (code === 'UND_ERR_HEADERS_OVERFLOW' || code === 'ERR_ASSERTION') return 'AGENT_ANSWER_INVALID'
+  if (noAnswer.has(error.message)) return 'AGENT_ANSWER_INVALID'
   if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') return 'AGENT_ANSWER_INVALID'
   // Node refuses to repeat a header or a status line that could split the answer.
   if (code.startsWith('ERR_INVALID') || code.startsWith('ERR_HTTP')) return 'AGENT_ANSWER_INVALID'

@@ -46,15 +46,22 @@ export interface AnswerHeaders {
   readonly flat: string[]
   /** Declared body length, or undefined for a stream. */
   readonly length: number | undefined
+  /** The body has a transfer coding besides chunked, which nobody takes off. */
+  readonly coded: boolean
 }
 
 /**
  * The headers of an agent's answer, cleaned. `raw` is undici's flat list of buffers; values stay Latin-1 byte for
  * byte. `own` is added, and replaces the agent's headers of the same names.
  */
-export function headersForClient(raw: readonly Buffer[], own: readonly string[]): AnswerHeaders {
+export function headersForClient(
+  raw: readonly Buffer[],
+  own: readonly string[],
+  status = 200,
+): AnswerHeaders {
   const flat: string[] = []
   let length: number | undefined
+  let coded = false
   let named: Set<string> | undefined
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const name = raw[i]?.toString('latin1') ?? ''
@@ -65,7 +72,12 @@ export function headersForClient(raw: readonly Buffer[], own: readonly string[])
         if (option !== 'close' && option !== 'keep-alive') (named ??= new Set()).add(option)
       }
     }
+    if (lower === 'transfer-encoding') {
+      coded ||= raw[i + 1]?.toString('latin1').trim().toLowerCase() !== 'chunked'
+    }
     if (droppedBack.has(lower) || isOwn(lower, own)) continue
+    // RFC 9110 §8.6: never in a 204.
+    if (status === 204 && lower === 'content-length') continue
     const value = raw[i + 1]?.toString('latin1') ?? ''
     if (lower === 'set-cookie' && setsOwnCookie(value)) continue
     if (lower === 'content-length') length = Number(value)
@@ -77,7 +89,7 @@ export function headersForClient(raw: readonly Buffer[], own: readonly string[])
     }
   }
   flat.push(...own)
-  return { flat, length }
+  return { flat, length, coded }
 }
 
 function isOwn(lower: string, own: readonly string[]): boolean {

@@ -26,7 +26,7 @@ function headersFor(
 ): string[] {
   const headers = ['Content-Type', 'application/problem+json']
   headers.push('Content-Length', String(Buffer.byteLength(body)), ...ownHeaders)
-  headers.push('X-Request-Id', requestId)
+  if (!more.includes('X-Request-Id')) headers.push('X-Request-Id', requestId)
   if (code === 'WEBSOCKET_VERSION') headers.push('Sec-WebSocket-Version', '13')
   if (code === 'METHOD_NOT_ALLOWED' && !more.includes('Allow')) {
     headers.push('Allow', allowedMethods.join(', '))
