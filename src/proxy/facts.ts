@@ -4,6 +4,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Defect, Facts, Framing, Handshake } from '../gates/gate.ts'
 import { splitCookie } from '../identity/cookies.ts'
 import type { Hops } from '../identity/hops.ts'
+import { isDropped } from './dropped.ts'
 
 /** What reading a request needs from outside. Sizes in bytes, clocks in ms. */
 export interface FactSettings {
@@ -47,66 +48,6 @@ const singletons = new Set([
   'sec-fetch-dest',
   'sec-fetch-user',
 ])
-
-/** Never passed on: they belong to one connection (RFC 9110 §7.6.1), or we write them ourselves. */
-const dropped = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-connection',
-  'proxy-authenticate',
-  'proxy-authorization',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'content-length',
-  'upgrade',
-  'http2-settings',
-  'expect',
-  'authorization',
-  'via',
-  // Client-supplied identity and attribution: nobody but us may say who the client is.
-  'forwarded',
-  'client-ip',
-  'true-client-ip',
-  'remote-user',
-  'x-request-id',
-  'x-real-ip',
-  'x-client-ip',
-  'x-cluster-client-ip',
-  'x-rewrite-url',
-  'x-user',
-  'x-authenticated-user',
-  'x-client-cert',
-  'fastly-client-ip',
-  // The method that was judged is the method that arrives.
-  'x-http-method-override',
-  'x-http-method',
-  'x-method-override',
-])
-
-/** Families of such headers, by prefix. */
-const droppedPrefixes = [
-  'x-forwarded',
-  'tailscale-',
-  'x-original-',
-  'x-remote-',
-  'x-webauth-',
-  'x-auth-request-',
-  'x-authentik-',
-  'x-pomerium-',
-  'x-goog-authenticated-user',
-  'x-goog-iap-',
-  'x-amzn-oidc-',
-  'x-ms-client-',
-  'x-ssl-client-',
-  'ssl-client-',
-  'cf-access-',
-  'cf-connecting-',
-  'x-envoy-',
-  'x-openclaw-',
-  'x-hardshell-',
-  'sec-websocket-',
-]
 
 /** Dropped headers that are read all the same: lists, and what a trusted hop may say. */
 const noted = new Set([
@@ -205,7 +146,8 @@ export function readFacts(request: IncomingMessage, settings: FactSettings): Fac
     fetchSite: single.get('sec-fetch-site')?.toLowerCase(),
     contentType: single.get('content-type'),
     framing: 'code' in framing ? { kind: 'none' } : framing,
-    expectsContinue: expect === '100-continue',
+    // RFC 9110 §10.1.1: an expectation of HTTP/1.0 must be ignored.
+    expectsContinue: expect === '100-continue' && request.httpVersion === '1.1',
     websocket: 'code' in upgrade ? undefined : upgrade.handshake,
     defect,
   }
@@ -256,7 +198,7 @@ function scanHeaders(raw: readonly string[], maxHeaders: number): Scan {
       scan.defect ??= readConnection(value, scan.connection)
     }
     if (lower === 'cookie') keepCookie(scan, name, value)
-    else if (!dropped.has(lower) && !hasDroppedPrefix(lower)) scan.kept.push(name, value)
+    else if (!isDropped(lower)) scan.kept.push(name, value)
     else if (noted.has(lower)) {
       const before = scan.single.get(lower)
       scan.single.set(lower, before === undefined ? value : `${before},${value}`)
@@ -274,13 +216,6 @@ function keepCookie(scan: Scan, name: string, value: string): void {
 }
 
 const isFramingHeader = (name: string) => name === 'content-length' || name === 'transfer-encoding'
-
-function hasDroppedPrefix(name: string): boolean {
-  const first = name.charCodeAt(0)
-  // Only names that begin with c, s, t or x can match; most headers do not.
-  if (first !== 0x78 && first !== 0x74 && first !== 0x73 && first !== 0x63) return false
-  return droppedPrefixes.some((prefix) => name.startsWith(prefix))
-}
 
 function readConnection(value: string, names: Set<string>): Defect | undefined {
   for (const part of value.split(',')) {
