@@ -288,7 +288,10 @@ export function channelNotices(config: Config): readonly Notice[] {
         code: 'CHANNEL_UNGUARDED',
         path,
         message: 'has a policy but no road; no message of it comes through Hardshell yet',
-        remedy: `Set ${path}.webhookPath and the secret of the service; see docs/channels/${channel.name}.md.`,
+        remedy:
+          channel.proof === 'none'
+            ? `It has no webhook; see docs/channels/${channel.name}.md.`
+            : `Set ${path}.webhookPath and the secret of the service; see docs/channels/${channel.name}.md.`,
       })
     }
     if (apiRoot !== undefined && apiRoot.startsWith('http://') && isPublic(apiRoot)) {
