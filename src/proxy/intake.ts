@@ -94,11 +94,15 @@ export class Intake implements Sent {
     if (this.#over) return
     const body = Buffer.concat(this.#chunks)
     this.#chunks = []
-    this.#judge(body).catch((thrown: unknown) => {
-      // Nobody knows what this request is worth: that is a no, and the service may come again.
-      const code = thrown instanceof Failure ? `${thrown.code}: ` : ''
-      this.#refuse('GATE_FAILED', `${code}${messageOf(thrown)}`, ['Retry-After', '5'])
-    })
+    this.#judge(body).catch((thrown: unknown) => this.#failed(thrown))
+  }
+
+  /** Nobody knows what this request is worth: that is a no, and the service may come again. */
+  #failed(thrown: unknown): void {
+    const code = thrown instanceof Failure ? `${thrown.code}: ` : ''
+    this.#refuse('GATE_FAILED', `${code}${messageOf(thrown)}`, ['Retry-After', '5'])
+    // What was taken after the service went away.
+    this.#giveBack()
   }
 
   async #judge(body: Buffer): Promise<void> {
