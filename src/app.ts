@@ -47,6 +47,8 @@ export interface App {
   status(): Promise<AppStatus>
   /** Refuses new connections, lets exchanges end for `graceMs`, stops the cell, seals the audit head. */
   stop(graceMs?: number): Promise<void>
+  /** Records that a defect of ours ends the program, and writes the audit log out; nothing else is touched. */
+  fail(because: string): Promise<void>
 }
 
 /** What `hardshell status` shows. */
@@ -186,6 +188,10 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
       graceMs = grace
       audit.append({ event: 'sidecar.stopped' })
       await takeDown(undo, log)
+    },
+    fail: (because) => {
+      audit.append({ event: 'sidecar.failed', because })
+      return audit.close()
     },
   }
 }

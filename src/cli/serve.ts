@@ -1,4 +1,5 @@
 /** `serve`: the sidecar in the foreground, until a signal. */
+import { messageOf } from '../errors.ts'
 import type { Command, ExitCode, Io } from './command.ts'
 
 /** Options that say which configuration is meant. */
@@ -31,6 +32,9 @@ export interface ServeOptions {
   readonly onReady?: (url: string) => void
 }
 
+/** How long the audit log may take to be written before a defect ends the program, ms. */
+const flushMs = 2000
+
 /** Runs the sidecar until SIGINT or SIGTERM; a second signal ends it at once. Rejects with a Failure at start-up. */
 export async function serve(options: ServeOptions, io: Io): Promise<ExitCode> {
   const [{ startApp }, { loadConfig }, { openLog }] = await Promise.all([
@@ -55,6 +59,16 @@ export async function serve(options: ServeOptions, io: Io): Promise<ExitCode> {
   if (options.onReady !== undefined) options.onReady(app.url)
   else if (options.json) io.out(JSON.stringify({ url: app.url, pid: process.pid }))
   else io.out(`hardshell listens on ${app.url} (config ${loaded.file ?? 'defaults'})`)
+  // After an exception that nothing caught, nobody knows what holds: the end is recorded, and comes at once (CWE-248).
+  process.once('uncaughtException', (thrown: unknown) => {
+    const exit = () => process.exit(1)
+    process.once('uncaughtException', exit)
+    setTimeout(exit, flushMs)
+    const because = messageOf(thrown)
+    const stack = thrown instanceof Error ? thrown.stack : undefined
+    log.error({ because, stack }, 'a defect of ours ends the program')
+    void app.fail(because).finally(exit)
+  })
   await new Promise<void>((resolve) => {
     let stopping = false
     const stop = (signal: NodeJS.Signals) => {

@@ -72,6 +72,11 @@ export class Connections {
     if (this.#unproved.delete(socket)) this.#open.get(socket)?.unproved.delete(socket)
   }
 
+  /** Calls for every open connection. */
+  forEach(then: (socket: Socket) => void): void {
+    for (const socket of this.#open.keys()) then(socket)
+  }
+
   /** Cuts everything. */
   destroyAll(): void {
     for (const socket of this.#open.keys()) socket.destroy()

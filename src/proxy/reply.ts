@@ -111,6 +111,15 @@ export function isAnswering(socket: object): boolean {
   return '_httpMessage' in socket && socket._httpMessage !== null
 }
 
+/** Makes the answer that is under way on a connection its last one; what arrives behind it is no request. */
+export function makeLast(socket: object): void {
+  if (!('_httpMessage' in socket) || typeof socket._httpMessage !== 'object') return
+  if (socket._httpMessage === null) return
+  closing.add(socket)
+  // `_last` for a head that is out already: Node closes behind such an answer too.
+  Object.assign(socket._httpMessage, { shouldKeepAlive: false, _last: true })
+}
+
 /** Ends the connection of a finished answer without a reset: FIN first, then a second for what is still on its way. */
 export function closeGently(response: ServerResponse): void {
   // An answer that waits behind an earlier one has no socket yet; its request has.

@@ -9,28 +9,30 @@ import { codeOf, refusalRow, type RefusalCode } from '../errors.ts'
 import type { Facts, Gate, Identity } from '../gates/gate.ts'
 import { challenge } from '../gates/identity.ts'
 import { isVisitor } from '../identity/proof.ts'
-import { createServer } from '../node-http.ts'
 import { Connections } from './connections.ts'
-import { isWebSocketUpgrade, readFacts, type FactSettings } from './facts.ts'
+import { readFacts, type FactSettings } from './facts.ts'
 import type { Ended, Forwarder, Sent } from './forward.ts'
 import { headersForAgent, type AgentHeaderSettings } from './headers.ts'
-import { drain, listen } from './listening.ts'
+import { drain, httpServer, listen, type ServerBounds } from './listening.ts'
 import type { Live, LiveEnd } from './live.ts'
 import { parserRefusal } from './malformed.ts'
 import { answerOwn, ownPrefix, type Own, type OwnPage } from './own.ts'
 import { judge, type JudgeSettings, type Verdict } from './pipeline.ts'
-import { isAnswering, isClosing, writeOwn, writeRefusal, writeRefusalToSocket } from './reply.ts'
+import {
+  isAnswering,
+  isClosing,
+  makeLast,
+  writeOwn,
+  writeRefusal,
+  writeRefusalToSocket,
+} from './reply.ts'
 import type { Webhook } from './webhook.ts'
 import { refusalAfterWait, type TunnelEnd, type UpgradeCall } from './ws-call.ts'
 
 /** Bounds of the listener; times in ms, sizes in bytes. */
-export interface ServerSettings extends FactSettings, JudgeSettings, AgentHeaderSettings {
-  readonly headerMs: number
-  readonly keepAliveMs: number
-  readonly maxHeaderBytes: number
-  readonly maxConnections: number
+export interface ServerSettings
+  extends ServerBounds, FactSettings, JudgeSettings, AgentHeaderSettings {
   readonly maxConnectionsPerAddress: number
-  readonly maxRequestsPerConnection: number
 }
 
 /** Everything the listener works with. */
@@ -67,35 +69,12 @@ export interface Listener {
 
 /** How long a refused pipelined connection may linger, ms. */
 const dropLingerMs = 250
-/** Connections that may be closing at once beside those that are open. */
-const closingMax = 64
 /** How long requests under way outlive the grace of a rotated token, ms. */
 const rotatedLingerMs = 500
 
 /** Builds the listener; nothing is bound yet. */
 export function createListener(settings: ServerSettings, parts: ServerParts): Listener {
-  const server = createServer({
-    maxHeaderSize: settings.maxHeaderBytes,
-    headersTimeout: settings.headerMs,
-    // Bodies have their own meter with a rate floor, so that large honest uploads pass.
-    requestTimeout: 0,
-    connectionsCheckingInterval: 1000,
-    keepAliveTimeout: settings.keepAliveMs,
-    requireHostHeader: false,
-    noDelay: true,
-    insecureHTTPParser: false,
-    rejectNonStandardBodyWrites: true,
-    // A request without a body needs no stream: a twentieth of its cost.
-    optimizeEmptyRequests: true,
-    shouldUpgradeCallback: isWebSocketUpgrade,
-  })
-  // Beyond our own count, so that the parser's silent cut never hides a header from the scan.
-  server.maxHeadersCount = settings.maxHeaders + 1
-  server.maxRequestsPerSocket = settings.maxRequestsPerConnection
-  // Node drops what is beyond it: more than our own bound, because those that give way are still closing.
-  const maxConnections = settings.maxConnections + closingMax
-  Object.assign(server, { maxConnections, dropMaxConnection: true })
-  server.timeout = 0
+  const server = httpServer(settings)
   const doorway = new Doorway(settings, parts)
   server.on('connection', (socket) => doorway.connected(socket))
   server.on('drop', () => doorway.dropped('maxConnections'))
@@ -109,7 +88,10 @@ export function createListener(settings: ServerSettings, parts: ServerParts): Li
   server.on('dropRequest', (req, socket) => doorway.tooManyRequests(req, socket))
   return {
     listen: (port, host) => listen(server, port, host),
-    close: (graceMs) => drain(server, graceMs, () => doorway.destroyAll()),
+    close: (graceMs) => {
+      doorway.drain()
+      return drain(server, graceMs, () => doorway.destroyAll())
+    },
     connections: () => doorway.open,
   }
 }
@@ -124,6 +106,7 @@ class Doorway {
   /** Connections whose body turned out malformed while the decision was being written. */
   readonly #broken = new WeakMap<Duplex, RefusalCode>()
   #drops = 0
+  #draining = false
 
   constructor(settings: ServerSettings, parts: ServerParts) {
     this.#settings = settings
@@ -151,6 +134,12 @@ class Doorway {
     }, 1000).unref()
   }
 
+  /** From now on every answer is the last of its connection, so that none is kept open by one more request. */
+  drain(): void {
+    this.#draining = true
+    this.#connections.forEach(makeLast)
+  }
+
   destroyAll(): void {
     this.#connections.destroyAll()
   }
@@ -163,6 +152,7 @@ class Doorway {
     }
     request.on('error', noteOnly)
     response.on('error', noteOnly)
+    if (this.#draining) response.shouldKeepAlive = false
     const facts = readFacts(request, this.#settings)
     const webhook = this.#parts.webhooks?.(facts)
     const verdict = judge(webhook?.gates ?? this.#parts.gates, facts, this.#settings)
