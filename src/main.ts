@@ -16,5 +16,9 @@ if (/--insecure-http-parser/.test(process.env['NODE_OPTIONS'] ?? '')) {
 }
 // State, keys and logs of ours are for us alone, whatever the caller's umask says.
 process.umask(0o077)
+// The reader of a pipe may have seen enough (`… | head`): that ends us, and is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  process.exit(error.code === 'EPIPE' ? 0 : 1)
+})
 const { processIo, run } = await import('./cli/run.ts')
 process.exitCode = await run(process.argv.slice(2), processIo(process))

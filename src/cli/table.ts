@@ -15,7 +15,7 @@ export function table(
   )
 }
 
-/** UTC to the minute: what a person compares with today. */
-export function instant(ms: number): string {
-  return `${new Date(ms).toISOString().slice(0, 16)}Z`
+/** UTC to the minute, what a person compares with today, or to the second. */
+export function instant(ms: number, to: 'minutes' | 'seconds' = 'minutes'): string {
+  return `${new Date(ms).toISOString().slice(0, to === 'minutes' ? 16 : 19)}Z`
 }

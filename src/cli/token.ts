@@ -8,6 +8,7 @@ import type { TokenView } from '../identity/token-record.ts'
 import type { Rotated } from '../identity/token-rotation.ts'
 import { readToken } from '../identity/token-text.ts'
 import type { Call, Command, ExitCode } from './command.ts'
+import { instant, table } from './table.ts'
 
 const newToken: Command = {
   name: 'token new',
@@ -79,7 +80,7 @@ const list: Command = {
       io.out(JSON.stringify(answer))
       return 0
     }
-    for (const line of table(answer)) io.out(line)
+    for (const line of tokenTable(answer)) io.out(line)
     return 0
   },
 }
@@ -195,7 +196,7 @@ function inspected(text: ReturnType<typeof readToken>, { view, now }: TokenInspe
   ]
 }
 
-function table({ tokens, now }: TokenList): readonly string[] {
+function tokenTable({ tokens, now }: TokenList): readonly string[] {
   const head = [
     'ID',
     'NAME',
@@ -220,14 +221,7 @@ function table({ tokens, now }: TokenList): readonly string[] {
     endOf(view),
     onlyOf(view).join(' ') || '-',
   ])
-  const all = [head, ...rows]
-  const widths = head.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)))
-  return all.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join('  ')
-      .trimEnd(),
-  )
+  return table(head, rows)
 }
 
 /** When a successor is due; once there is one, which. */
@@ -248,9 +242,4 @@ function age(ms: number): string {
   const minutes = Math.max(0, Math.floor(ms / 60_000))
   if (minutes >= 1440) return `${Math.floor(minutes / 1440)}d`
   return minutes >= 60 ? `${Math.floor(minutes / 60)}h` : `${minutes}m`
-}
-
-/** UTC to the minute: what a person compares with today. */
-function instant(ms: number, to: 'minutes' | 'seconds' = 'minutes'): string {
-  return `${new Date(ms).toISOString().slice(0, to === 'minutes' ? 16 : 19)}Z`
 }
