@@ -45,12 +45,16 @@ const plain = /^[\x20\x21\x23-\x5b\x5d-\x7e]*$/
 const unruly = /[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g
 const hex64 = /^[0-9a-f]{64}$/
 
+/** A token or session of ours, wherever somebody put it (CWE-532). */
+const credential = /(hs[ks]_)[0-9A-Za-z_-]{20,}/g
+
 /**
  * A string as it may stand in a record: at most 256 UTF-16 units, well formed, nothing that a
- * viewer acts on.
+ * viewer acts on, no credential of ours.
  */
 export function recordable(value: string): string {
-  const cut = value.length > valueChars ? `${value.slice(0, valueChars - 1)}…` : value
+  const safe = value.replace(credential, '$1…')
+  const cut = safe.length > valueChars ? `${safe.slice(0, valueChars - 1)}…` : safe
   return cut.toWellFormed().replace(unruly, '\ufffd')
 }
 
@@ -119,7 +123,9 @@ function canonicalEntry(
 function text(value: string): string {
   if (typeof value !== 'string')
     throw new TypeError('an audit field that is text is something else')
-  if (value.length <= valueChars && plain.test(value)) return `"${value}"`
+  if (value.length <= valueChars && plain.test(value) && value.search(credential) === -1) {
+    return `"${value}"`
+  }
   return JSON.stringify(recordable(value))
 }
 

@@ -86,6 +86,8 @@ const dotSegment = /(?:^|\/)\.{1,2}(?:;[^/]*)?(?:\/|$)/
 /** Query names under which clients put credentials (RFC 6750 §2.3 forbids it), and our own token form anywhere. */
 const urlCredential =
   /[?&](?:token|access_token|auth_token|id_token|api_?key|apikey|bearer|password|authorization)=|hs[ks]_/i
+/** A token or session of ours in a path, where proxies and browsers write it down. */
+const pathCredential = /hs[ks]_[0-9A-Za-z_-]{20}/
 const websocketKey = /^[A-Za-z0-9+/]{22}==$/
 
 /** The headers as one pass found them. */
@@ -141,7 +143,10 @@ export function readFacts(request: IncomingMessage, settings: FactSettings): Fac
     headers: scan.kept,
     ownCookies: scan.ownCookies,
     authorization: single.get('authorization'),
-    credentialInUrl: target.userinfo || (cut !== -1 && urlCredential.test(target.value.slice(cut))),
+    credentialInUrl:
+      target.userinfo ||
+      pathCredential.test(path) ||
+      (cut !== -1 && urlCredential.test(target.value.slice(cut))),
     origin: single.get('origin'),
     fetchSite: single.get('sec-fetch-site')?.toLowerCase(),
     contentType: single.get('content-type'),
