@@ -48,7 +48,7 @@ test('a person logs in with a browser, uses the agent, and logs out', async () =
   const side = await startWithPassword({ answer: agentPages })
   const sockets = new WebSocketServer({ server: side.agent.server })
   sockets.on('connection', (socket) => {
-    socket.on('message', (data) => socket.send(`agent heard ${String(data)}`))
+    socket.on('message', (data) => socket.send(`agent heard ${String(data as Buffer)}`))
   })
   const browser = await chromium.launch({
     executablePath: executablePath.trim(),
