@@ -136,7 +136,7 @@ export const settings = {
   'gateway.dmPolicies.denyByDefault': key(
     flag,
     true,
-    'People without an entry are not served; false only lets vouched identities ask to pair.',
+    'People without an entry are not served, whatever it says: false never admits anybody. Asking to pair is for senders on channels; identities that others vouch for cannot ask yet.',
   ),
   'gateway.groupPolicies.enabled': key(flag, true, "Applies the gateway's own list of groups."),
   'gateway.groupPolicies.allowedGroups': key(
