@@ -152,7 +152,9 @@ export function writeRefusalToSocket(
   const { status } = refusalRow(code)
   const body = problem(code, requestId)
   const lines = [`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`]
-  const flat = [...headersFor(code, requestId, body, headers), 'Connection', 'close']
+  // Node dates only the answers that it writes itself (RFC 9110 §6.6.1).
+  const flat = [...headersFor(code, requestId, body, headers), 'Date', new Date().toUTCString()]
+  flat.push('Connection', 'close')
   for (let i = 0; i + 1 < flat.length; i += 2) lines.push(`${flat[i]}: ${flat[i + 1]}`)
   closing.add(socket)
   socket.write(`${lines.join('\r\n')}\r\n\r\n${body}`)

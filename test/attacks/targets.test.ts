@@ -162,3 +162,16 @@ test('an odd target leaves the process well', async () => {
   const answer = await fetch(`${side.url}/health`, { headers: side.auth })
   assert.equal(answer.status, 200)
 })
+
+test('every refusal is dated, also on a bare socket', async () => {
+  const connect = request('CONNECT a:80 HTTP/1.1', 'Host: a:80')
+  const upgrade = request('GET /ws HTTP/1.1', 'Host: evil.example').replace(
+    '\r\n\r\n',
+    '\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
+  )
+  for (const bytes of [request('GET /a/.. HTTP/1.1'), connect, upgrade, 'GARBAGE\r\n\r\n']) {
+    const answer = await exchange(side.port, [bytes])
+    assert.match(answer.text, /\r\nDate: \w{3}, \d{2} \w{3} \d{4} \d{2}:\d{2}:\d{2} GMT\r\n/)
+    assert.equal(answer.text.match(/\r\nDate: /g)?.length, 1)
+  }
+})
