@@ -90,6 +90,12 @@ export const limits = {
     max: hours(1),
     why: 'A stream that says nothing for this long is dead.',
   },
+  clientStallMs: {
+    default: minutes(2),
+    min: seconds(1),
+    max: minutes(10),
+    why: 'A client that takes nothing holds the agent. The kernel buffers megabytes, so a slow honest one shows no progress for a while.',
+  },
   upstreamConnectMs: {
     default: seconds(2),
     min: 100,

@@ -11,6 +11,7 @@ import type { Facts } from '../gates/gate.ts'
 import { bodyOf, BodyRefused, MeteredBody, type BodySettings } from './body.ts'
 import { headersForClient } from './headers.ts'
 import { closeGently, writeRefusal } from './reply.ts'
+import { waiting, watchStall } from './stall.ts'
 
 /** Bounds of the way to the agent, ms. */
 export interface ForwardSettings extends BodySettings {
@@ -20,6 +21,8 @@ export interface ForwardSettings extends BodySettings {
   readonly answerMs: number
   /** Between two pieces of an answer. */
   readonly idleMs: number
+  /** How long a client may take nothing of what waits for it. */
+  readonly stallMs: number
 }
 
 /** How an exchange ended, for the audit log. */
@@ -231,6 +234,8 @@ class Exchange implements Dispatcher.DispatchHandler, Sent {
     if (response.write(chunk)) return
     controller.pause()
     response.once('drain', () => controller.resume())
+    // undici stops its own clock while it is paused.
+    watchStall(response, this.#settings.stallMs, () => this.cut('the client does not read'))
   }
 
   onResponseEnd(): void {
@@ -240,6 +245,9 @@ class Exchange implements Dispatcher.DispatchHandler, Sent {
     else response.end(this.#whole.toString('latin1'), 'latin1')
     this.#whole = undefined
     this.#finish({ status: this.#status, bytes: this.#bytes })
+    if (waiting(response) > 0) {
+      watchStall(response, this.#settings.stallMs, () => response.destroy())
+    }
   }
 
   onResponseError(_controller: Dispatcher.DispatchController | undefined, error: Error): void {

@@ -44,6 +44,7 @@ export function forwarderFor(config: Config, agent: Agent): Forwarder {
     connectMs: limits.upstreamConnectMs.default,
     answerMs: bounds.upstreamTimeout,
     idleMs: limits.upstreamIdleMs.default,
+    stallMs: limits.clientStallMs.default,
     maxBytes: maxRequestSize,
     bodyTimeMs: bounds.bodyTimeout,
     rateFloorBytesPerSecond: limits.bodyRateFloorBytesPerSecond.default,
