@@ -1,35 +1,23 @@
 /** Sizes, times, counts: CVE-2007-6750 (slow heads), CWE-770, CWE-307, RFC 6585, CVE-2024-37890. */
 import assert from 'node:assert/strict'
-import { test, type TestContext } from 'node:test'
+import { test } from 'node:test'
 
 import { exchange, head } from '../support/raw.ts'
-import {
-  eventually,
-  startSidecar,
-  type SidecarOptions,
-  type TestSidecar,
-} from '../support/sidecar.ts'
-
-async function sidecar(t: TestContext, options: SidecarOptions = {}): Promise<TestSidecar> {
-  const side = await startSidecar(options)
-  t.after(() => side.stop())
-  return side
-}
-
-const request = (side: TestSidecar, line: string, ...more: string[]) =>
-  head(line, 'Host: localhost', `Authorization: Bearer ${side.token}`, ...more)
+import { eventually, ownerRequest, sidecarFor } from '../support/sidecar.ts'
 
 const whole = { until: (text: string) => /\r\n\r\n.*[}\n]$/s.test(text) }
 
 test('a declared body of the limit passes, one byte more is 413 before the agent hears of it', async (t) => {
-  const side = await sidecar(t, { config: { security: { maxRequestSize: '1KB' } } })
+  const side = await sidecarFor(t, { config: { security: { maxRequestSize: '1KB' } } })
   const at = await exchange(
     side.port,
-    [request(side, 'POST / HTTP/1.1', 'Content-Length: 1024') + 'x'.repeat(1024)],
+    [ownerRequest(side, 'POST / HTTP/1.1', 'Content-Length: 1024') + 'x'.repeat(1024)],
     whole,
   )
   assert.equal(at.status, 200)
-  const over = await exchange(side.port, [request(side, 'POST / HTTP/1.1', 'Content-Length: 1025')])
+  const over = await exchange(side.port, [
+    ownerRequest(side, 'POST / HTTP/1.1', 'Content-Length: 1025'),
+  ])
   assert.equal(over.status, 413)
   assert.equal(over.code, 'BODY_TOO_LARGE')
   assert.equal(over.closed, true)
@@ -37,10 +25,10 @@ test('a declared body of the limit passes, one byte more is 413 before the agent
 })
 
 test('a client that is still sending its too large body gets the 413', async (t) => {
-  const side = await sidecar(t, { config: { security: { maxRequestSize: '1KB' } } })
+  const side = await sidecarFor(t, { config: { security: { maxRequestSize: '1KB' } } })
   const body = Buffer.alloc(256 * 1024, 120)
   const answer = await exchange(side.port, [
-    request(side, 'POST / HTTP/1.1', `Content-Length: ${4 * body.length}`),
+    ownerRequest(side, 'POST / HTTP/1.1', `Content-Length: ${4 * body.length}`),
     body,
     body,
   ])
@@ -49,12 +37,12 @@ test('a client that is still sending its too large body gets the 413', async (t)
 })
 
 test('a chunked body is cut at the limit and the agent never gets it whole', async (t) => {
-  const side = await sidecar(t, { config: { security: { maxRequestSize: '64KB' } } })
+  const side = await sidecarFor(t, { config: { security: { maxRequestSize: '64KB' } } })
   const chunk = `4000\r\n${'x'.repeat(0x4000)}\r\n`
   const at = await exchange(
     side.port,
     [
-      request(side, 'POST /at HTTP/1.1', 'Transfer-Encoding: chunked') +
+      ownerRequest(side, 'POST /at HTTP/1.1', 'Transfer-Encoding: chunked') +
         chunk.repeat(4) +
         '0\r\n\r\n',
     ],
@@ -62,7 +50,7 @@ test('a chunked body is cut at the limit and the agent never gets it whole', asy
   )
   assert.equal(at.status, 200)
   const over = await exchange(side.port, [
-    request(side, 'POST /over HTTP/1.1', 'Transfer-Encoding: chunked'),
+    ownerRequest(side, 'POST /over HTTP/1.1', 'Transfer-Encoding: chunked'),
     chunk.repeat(4),
     20,
     '1\r\ny\r\n0\r\n\r\n',
@@ -70,7 +58,7 @@ test('a chunked body is cut at the limit and the agent never gets it whole', asy
   assert.equal(over.status, 413)
   assert.equal(over.code, 'BODY_TOO_LARGE')
   const small = await exchange(side.port, [
-    request(side, 'POST /over HTTP/1.1', 'Transfer-Encoding: chunked') +
+    ownerRequest(side, 'POST /over HTTP/1.1', 'Transfer-Encoding: chunked') +
       chunk.repeat(4) +
       '1\r\ny\r\n0\r\n\r\n',
   ])
@@ -79,7 +67,7 @@ test('a chunked body is cut at the limit and the agent never gets it whole', asy
 })
 
 test('100 Continue comes only after the gates', async (t) => {
-  const side = await sidecar(t, { config: { security: { maxRequestSize: '1KB' } } })
+  const side = await sidecarFor(t, { config: { security: { maxRequestSize: '1KB' } } })
   const expecting = (token: string, bytes: number) =>
     head(
       'POST / HTTP/1.1',
@@ -99,37 +87,41 @@ test('100 Continue comes only after the gates', async (t) => {
   assert.deepEqual([...right.statuses], [100, 200])
   assert.equal(side.agent.seen[0]?.headers.expect, undefined)
   const other = await exchange(side.port, [
-    request(side, 'POST / HTTP/1.1', 'Content-Length: 1', 'Expect: 200-ok') + 'a',
+    ownerRequest(side, 'POST / HTTP/1.1', 'Content-Length: 1', 'Expect: 200-ok') + 'a',
   ])
   assert.equal(other.status, 417)
 })
 
 test('a long target is 414 and many or large headers are 431', async (t) => {
-  const side = await sidecar(t, {
+  const side = await sidecarFor(t, {
     config: { security: { limits: { maxUrlLength: '1KB', maxHeaders: 20, maxHeaderSize: '8KB' } } },
   })
-  const at = await exchange(side.port, [request(side, `GET /${'a'.repeat(1023)} HTTP/1.1`)], whole)
+  const at = await exchange(
+    side.port,
+    [ownerRequest(side, `GET /${'a'.repeat(1023)} HTTP/1.1`)],
+    whole,
+  )
   assert.equal(at.status, 200)
-  const long = await exchange(side.port, [request(side, `GET /${'a'.repeat(1024)} HTTP/1.1`)])
+  const long = await exchange(side.port, [ownerRequest(side, `GET /${'a'.repeat(1024)} HTTP/1.1`)])
   assert.equal(long.code, 'URL_TOO_LONG')
   const some = (n: number) => Array.from({ length: n }, (_, i) => `X-H${i}: v`)
   assert.equal(
-    (await exchange(side.port, [request(side, 'GET / HTTP/1.1', ...some(18))], whole)).status,
+    (await exchange(side.port, [ownerRequest(side, 'GET / HTTP/1.1', ...some(18))], whole)).status,
     200,
   )
   for (const n of [19, 20, 40, 300]) {
-    const many = await exchange(side.port, [request(side, 'GET / HTTP/1.1', ...some(n))])
+    const many = await exchange(side.port, [ownerRequest(side, 'GET / HTTP/1.1', ...some(n))])
     assert.equal(many.status, 431, String(n))
   }
   const large = await exchange(side.port, [
-    request(side, 'GET / HTTP/1.1', `X-Big: ${'x'.repeat(9000)}`),
+    ownerRequest(side, 'GET / HTTP/1.1', `X-Big: ${'x'.repeat(9000)}`),
   ])
   assert.equal(large.code, 'HEADERS_TOO_LARGE')
   assert.equal(side.agent.seen.length, 2)
 })
 
 test('a head that comes byte by byte is 408', async (t) => {
-  const side = await sidecar(t, { config: { security: { limits: { headerTimeout: '1s' } } } })
+  const side = await sidecarFor(t, { config: { security: { limits: { headerTimeout: '1s' } } } })
   const answer = await exchange(side.port, ['GET / HTTP/1.1\r\nHost: loc'], { timeMs: 6000 })
   assert.equal(answer.status, 408)
   assert.equal(answer.code, 'REQUEST_TIMEOUT')
@@ -138,10 +130,10 @@ test('a head that comes byte by byte is 408', async (t) => {
 })
 
 test('a body that comes too slowly is 408 and the agent never gets it whole', async (t) => {
-  const side = await sidecar(t, { config: { security: { limits: { bodyTimeout: '1s' } } } })
+  const side = await sidecarFor(t, { config: { security: { limits: { bodyTimeout: '1s' } } } })
   const answer = await exchange(
     side.port,
-    [request(side, 'POST / HTTP/1.1', 'Content-Length: 100'), 'a', 300, 'b', 300, 'c'],
+    [ownerRequest(side, 'POST / HTTP/1.1', 'Content-Length: 100'), 'a', 300, 'b', 300, 'c'],
     { timeMs: 6000 },
   )
   assert.equal(answer.status, 408)
@@ -150,7 +142,7 @@ test('a body that comes too slowly is 408 and the agent never gets it whole', as
 })
 
 test('too many requests of one identity are 429 with Retry-After and the agent hears of none of them', async (t) => {
-  const side = await sidecar(t, {
+  const side = await sidecarFor(t, {
     config: { security: { rateLimiting: { requestsPerMinute: 3 } } },
   })
   const call = () => fetch(`${side.url}/x`, { headers: side.auth })
@@ -168,7 +160,7 @@ test('too many requests of one identity are 429 with Retry-After and the agent h
 })
 
 test('strangers behind the same address cannot starve the owner', async (t) => {
-  const side = await sidecar(t, {
+  const side = await sidecarFor(t, {
     config: { security: { rateLimiting: { requestsPerMinutePerAddress: 5 } } },
   })
   const statuses: number[] = []
@@ -178,7 +170,7 @@ test('strangers behind the same address cannot starve the owner', async (t) => {
 })
 
 test('wrong tokens lock their address for wrong tokens only', async (t) => {
-  const side = await sidecar(t)
+  const side = await sidecarFor(t)
   const wrong = () => fetch(`${side.url}/x`, { headers: { Authorization: 'Bearer wrong' } })
   for (let i = 0; i < 5; i += 1) assert.equal((await wrong()).status, 401)
   const locked = await wrong()
@@ -192,17 +184,17 @@ test('wrong tokens lock their address for wrong tokens only', async (t) => {
 })
 
 test('no address takes all connections', async (t) => {
-  const side = await sidecar(t, {
+  const side = await sidecarFor(t, {
     config: { security: { limits: { maxConnectionsPerAddress: 2 } } },
   })
   const held = [1, 2].map(() =>
-    exchange(side.port, [request(side, 'GET /x HTTP/1.1')], { timeMs: 1200 }),
+    exchange(side.port, [ownerRequest(side, 'GET /x HTTP/1.1')], { timeMs: 1200 }),
   )
   await eventually(() => side.agent.seen.length === 2, 'two requests')
-  const third = await exchange(side.port, [request(side, 'GET /x HTTP/1.1')], { timeMs: 1000 })
+  const third = await exchange(side.port, [ownerRequest(side, 'GET /x HTTP/1.1')], { timeMs: 1000 })
   assert.equal(third.status, 0)
   assert.equal(third.closed, true)
-  const other = await exchange(side.port, [request(side, 'GET /x HTTP/1.1')], {
+  const other = await exchange(side.port, [ownerRequest(side, 'GET /x HTTP/1.1')], {
     ...whole,
     host: '127.0.0.2',
   }).catch(() => undefined)
@@ -212,10 +204,10 @@ test('no address takes all connections', async (t) => {
 })
 
 test('a connection ends after its number of requests', async (t) => {
-  const side = await sidecar(t, {
+  const side = await sidecarFor(t, {
     config: { security: { limits: { maxRequestsPerConnection: 2 } } },
   })
-  const one = request(side, 'GET /x HTTP/1.1')
+  const one = ownerRequest(side, 'GET /x HTTP/1.1')
   const answer = await exchange(side.port, [one + one + one + one], { timeMs: 4000 })
   assert.deepEqual(
     answer.statuses.filter((status) => status === 200),

@@ -1,27 +1,13 @@
 import assert from 'node:assert/strict'
 import { request as httpRequest } from 'node:http'
-import { test, type TestContext } from 'node:test'
+import { test } from 'node:test'
 
-import { exchange, head } from '../support/raw.ts'
-import {
-  eventually,
-  startSidecar,
-  type SidecarOptions,
-  type TestSidecar,
-} from '../support/sidecar.ts'
-
-async function sidecar(t: TestContext, options: SidecarOptions = {}): Promise<TestSidecar> {
-  const side = await startSidecar(options)
-  t.after(() => side.stop())
-  return side
-}
-
-const request = (side: TestSidecar, line: string, ...more: string[]) =>
-  head(line, 'Host: localhost', `Authorization: Bearer ${side.token}`, ...more)
+import { exchange } from '../support/raw.ts'
+import { eventually, ownerRequest, sidecarFor } from '../support/sidecar.ts'
 
 test('each server-sent event arrives when it is sent, and the head before the first', async (t) => {
   let say: ((text: string) => void) | undefined
-  const side = await sidecar(t, {
+  const side = await sidecarFor(t, {
     answer: (_request, response) => {
       response.writeHead(200, { 'Content-Type': 'text/event-stream' })
       response.flushHeaders()
@@ -41,7 +27,7 @@ test('each server-sent event arrives when it is sent, and the head before the fi
 
 test('a body reaches the agent while it is still being sent', async (t) => {
   const pieces: string[] = []
-  const side = await sidecar(t, {
+  const side = await sidecarFor(t, {
     answer: (incoming, response) => {
       incoming.on('data', (piece: Buffer) => pieces.push(piece.toString()))
       incoming.on('end', () => response.end('done'))
@@ -64,7 +50,7 @@ test('a body reaches the agent while it is still being sent', async (t) => {
 
 test('a client that goes away ends the agent’s request', async (t) => {
   let gone = false
-  const side = await sidecar(t, {
+  const side = await sidecarFor(t, {
     answer: (_request, response) => {
       response.on('close', () => {
         gone = !response.writableFinished
@@ -84,29 +70,33 @@ test('a client that goes away ends the agent’s request', async (t) => {
 
 test('an upload that the client breaks off never looks whole to the agent', async (t) => {
   let aborted = false
-  const side = await sidecar(t, {
+  const side = await sidecarFor(t, {
     answer: (incoming) => {
       incoming.on('error', () => {
         aborted = true
       })
     },
   })
-  await exchange(side.port, [request(side, 'POST / HTTP/1.1', 'Content-Length: 100'), 'half'], {
-    timeMs: 300,
-  })
+  await exchange(
+    side.port,
+    [ownerRequest(side, 'POST / HTTP/1.1', 'Content-Length: 100'), 'half'],
+    {
+      timeMs: 300,
+    },
+  )
   await eventually(() => aborted, 'the abort at the agent')
   assert.equal(side.agent.seen[0]?.ended, false)
 })
 
 test('an agent that dies in the middle of an answer never looks complete', async (t) => {
   for (const framing of ['length', 'chunked'] as const) {
-    const side = await sidecar(t, {
+    const side = await sidecarFor(t, {
       answer: (_request, response) => {
         response.writeHead(200, framing === 'length' ? { 'Content-Length': '100000' } : {})
         response.write('x'.repeat(1000), () => setTimeout(() => response.destroy(), 30))
       },
     })
-    const answer = await exchange(side.port, [request(side, 'GET / HTTP/1.1')])
+    const answer = await exchange(side.port, [ownerRequest(side, 'GET / HTTP/1.1')])
     assert.equal(answer.status, 200)
     assert.equal(answer.closed, true, framing)
     assert.ok(!answer.text.endsWith('0\r\n\r\n'), framing)
@@ -119,10 +109,10 @@ test('an agent that dies in the middle of an answer never looks complete', async
 })
 
 test('an agent that dies before its answer is 502', async (t) => {
-  const side = await sidecar(t, { answer: (incoming) => void incoming.socket.destroy() })
+  const side = await sidecarFor(t, { answer: (incoming) => void incoming.socket.destroy() })
   for (const line of ['GET / HTTP/1.1', 'POST / HTTP/1.1']) {
     const more = line.startsWith('POST') ? ['Content-Length: 0'] : []
-    const answer = await exchange(side.port, [request(side, line, ...more)], {
+    const answer = await exchange(side.port, [ownerRequest(side, line, ...more)], {
       until: (text) => text.includes('requestId'),
     })
     assert.equal(answer.status, 502)
@@ -131,11 +121,11 @@ test('an agent that dies before its answer is 502', async (t) => {
 })
 
 test('an agent that takes too long is 504', async (t) => {
-  const side = await sidecar(t, {
+  const side = await sidecarFor(t, {
     config: { security: { limits: { upstreamTimeout: '1s' } } },
     answer: () => undefined,
   })
-  const answer = await exchange(side.port, [request(side, 'GET / HTTP/1.1')], {
+  const answer = await exchange(side.port, [ownerRequest(side, 'GET / HTTP/1.1')], {
     timeMs: 6000,
     until: (text) => text.includes('requestId'),
   })
@@ -153,8 +143,8 @@ test('an agent that talks nonsense is 502', async (t) => {
     `HTTP/1.1 200 OK\r\nX-Big: ${'x'.repeat(40_000)}\r\n\r\n`,
   ]
   for (const text of answers) {
-    const side = await sidecar(t, { answer: (incoming) => void incoming.socket.end(text) })
-    const answer = await exchange(side.port, [request(side, 'GET / HTTP/1.1')], {
+    const side = await sidecarFor(t, { answer: (incoming) => void incoming.socket.end(text) })
+    const answer = await exchange(side.port, [ownerRequest(side, 'GET / HTTP/1.1')], {
       until: (got) => got.includes('requestId'),
     })
     assert.equal(answer.status, 502, JSON.stringify(text.slice(0, 80)))
@@ -162,7 +152,7 @@ test('an agent that talks nonsense is 502', async (t) => {
 })
 
 test('HEAD, 204 and 304 have no body and keep their headers', async (t) => {
-  const side = await sidecar(t, {
+  const side = await sidecarFor(t, {
     answer: (incoming, response) => {
       const status = Number(incoming.url?.slice(1))
       response.writeHead(
@@ -178,8 +168,8 @@ test('HEAD, 204 and 304 have no body and keep their headers', async (t) => {
     ['GET /204 HTTP/1.1', 204],
     ['GET /304 HTTP/1.1', 304],
   ] as const) {
-    const again = request(side, 'GET /200 HTTP/1.1')
-    const answer = await exchange(side.port, [request(side, line) + again], {
+    const again = ownerRequest(side, 'GET /200 HTTP/1.1')
+    const answer = await exchange(side.port, [ownerRequest(side, line) + again], {
       until: (text) => text.includes('content\r\n0'),
     })
     assert.deepEqual([...answer.statuses], [status, 200], line)
@@ -188,7 +178,7 @@ test('HEAD, 204 and 304 have no body and keep their headers', async (t) => {
 })
 
 test('repeated answer headers stay repeated, hop-by-hop ones go', async (t) => {
-  const side = await sidecar(t, {
+  const side = await sidecarFor(t, {
     answer: (_request, response) => {
       response.writeHead(200, [
         'Set-Cookie',
@@ -207,7 +197,7 @@ test('repeated answer headers stay repeated, hop-by-hop ones go', async (t) => {
       response.end('ok')
     },
   })
-  const answer = await exchange(side.port, [request(side, 'GET / HTTP/1.1')], {
+  const answer = await exchange(side.port, [ownerRequest(side, 'GET / HTTP/1.1')], {
     until: (text) => text.includes('ok'),
   })
   assert.match(answer.text, /Set-Cookie: a=1\r\nSet-Cookie: b=2\r\nX-Dup: 1\r\nx-dup: 2\r\n/)
@@ -217,7 +207,7 @@ test('repeated answer headers stay repeated, hop-by-hop ones go', async (t) => {
 test('a client that does not read stops the agent instead of filling our memory', async (t) => {
   const chunk = Buffer.alloc(64 * 1024, 120)
   let written = 0
-  const side = await sidecar(t, {
+  const side = await sidecarFor(t, {
     answer: (_request, response) => {
       const more = () => {
         while (written < 512 * 1024 * 1024) {
@@ -237,7 +227,7 @@ test('a client that does not read stops the agent instead of filling our memory'
   const socket = connect(side.port, '127.0.0.1')
   t.after(() => socket.destroy())
   socket.pause()
-  socket.write(request(side, 'GET / HTTP/1.1'))
+  socket.write(ownerRequest(side, 'GET / HTTP/1.1'))
   await eventually(() => written > 1024 * 1024, 'the first MiB')
   await new Promise((resolve) => setTimeout(resolve, 500))
   const after = written
@@ -247,7 +237,7 @@ test('a client that does not read stops the agent instead of filling our memory'
 })
 
 test('an answer before the body has arrived reaches the client', async (t) => {
-  const side = await sidecar(t, {
+  const side = await sidecarFor(t, {
     answer: (_request, response) => {
       response.writeHead(403, { 'Content-Length': '2' })
       response.end('no')
@@ -255,7 +245,7 @@ test('an answer before the body has arrived reaches the client', async (t) => {
   })
   const answer = await exchange(
     side.port,
-    [request(side, 'POST / HTTP/1.1', 'Content-Length: 1000000'), 'x'.repeat(1000)],
+    [ownerRequest(side, 'POST / HTTP/1.1', 'Content-Length: 1000000'), 'x'.repeat(1000)],
     { timeMs: 4000 },
   )
   assert.equal(answer.status, 403)

@@ -2,6 +2,7 @@
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { TestContext } from 'node:test'
 import { randomBytes } from 'node:crypto'
 
 import type { Agent } from '../../src/agent/agent.ts'
@@ -9,6 +10,7 @@ import { startApp, type App, type AppSetup } from '../../src/app.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import type { Log } from '../../src/log.ts'
 import { startAgent, type Answer, type TestAgent } from './agent.ts'
+import { head } from './raw.ts'
 
 /** Every line that the sidecar logs, for tests that look for secrets in it. */
 export interface Logged {
@@ -130,3 +132,17 @@ export async function eventually(holds: () => boolean, what: string, timeMs = 50
   }
   throw new Error(`not within ${timeMs} ms: ${what}`)
 }
+
+/** A sidecar that is stopped when the test ends. */
+export async function sidecarFor(
+  t: TestContext,
+  options: SidecarOptions = {},
+): Promise<TestSidecar> {
+  const side = await startSidecar(options)
+  t.after(() => side.stop())
+  return side
+}
+
+/** The head of a request of the owner, for raw sockets. */
+export const ownerRequest = (side: TestSidecar, line: string, ...more: string[]): string =>
+  head(line, 'Host: localhost', `Authorization: Bearer ${side.token}`, ...more)
