@@ -38,7 +38,8 @@ async function shows(page: Page, id: string, text: string): Promise<void> {
 }
 
 async function submit(page: Page, password: string): Promise<void> {
-  // The field has the focus already: typing is all that a person does.
+  // The field takes the focus by itself: typing is all that a person does. A browser gives it with the first picture.
+  await page.locator('input[type=password]:focus').waitFor({ timeout: stepMs })
   await page.keyboard.type(password)
   await page.keyboard.press('Enter')
 }
