@@ -12,7 +12,9 @@ import { eventually } from '../support/sidecar.ts'
 /** Every step of a page must come to its end within this, ms; the machine may be busy. */
 const stepMs = 30_000
 
-const chatPage = `<!doctype html><title>Agent</title><link rel="stylesheet" href="/style.css">
+/** Its icon is in the page, or the browser would ask the agent for one at a moment of its own choice. */
+const chatPage = `<!doctype html><title>Agent</title><link rel="icon" href="data:,">
+<link rel="stylesheet" href="/style.css">
 <h1>The agent</h1><p id="asset"></p><p id="socket"></p><script src="/app.js"></script>`
 
 const script = `document.getElementById('asset').textContent = 'script ran'
