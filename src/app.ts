@@ -2,7 +2,9 @@
 import { join } from 'node:path'
 
 import { openAdmin, type Operations } from './admin/api.ts'
+import { noteOperation, recorded } from './admin/changes.ts'
 import type { Agent, AgentStatus } from './agent/agent.ts'
+import type { AuditOptions } from './audit/log.ts'
 import type { AuditSink } from './audit/record.ts'
 import type { Config, Loaded } from './config/load.ts'
 import { Failure, messageOf } from './errors.ts'
@@ -69,6 +71,9 @@ export interface AppStatus {
 
 /** How long running exchanges may take to end at a stop, ms. */
 const drainMs = seconds(10)
+
+/** How long a command that writes to the audit log is waited for at start; another sidecar does not go away. */
+const commandMs = seconds(2)
 
 /** A stopping action; they run in reverse order of how the parts were built. */
 type Undo = () => Promise<unknown> | void
@@ -170,11 +175,13 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
     live: live.count(),
     notices: loaded.notices,
   })
-  const admin = await openAdmin(join(home, 'run', 'admin.sock'), {
+  const operations = {
     ...operationsFor({ agent, tokens, audit, status }),
     ...sessionOperations(login?.endAll ?? (() => endStoredSessions(store))),
     ...channels.operations,
-  })
+    'change.note': noteOperation(audit),
+  }
+  const admin = await openAdmin(join(home, 'run', 'admin.sock'), recorded(operations, audit))
   undo.push(() => admin.close())
   await agent.start()
   audit.append({ event: 'sidecar.started', config: configHash() })
@@ -207,8 +214,8 @@ async function openAuditSink(setup: AppSetup): Promise<AuditSink & { close(): Pr
   if (setup.audit !== undefined) return setup.audit
   const { config, home, hash } = setup.loaded
   if (!config.security.auditLogging) return unaudited
-  const { openAudit } = await import('./audit/log.ts')
-  return openAudit({
+  const { openAuditSoon } = await import('./audit/soon.ts')
+  const options: AuditOptions = {
     dir: join(home, 'audit'),
     sync: config.security.audit.sync,
     rotateBytes: config.security.audit.rotate,
@@ -223,7 +230,8 @@ async function openAuditSink(setup: AppSetup): Promise<AuditSink & { close(): Pr
           'the audit log cannot be written: requests are refused',
         )
     },
-  })
+  }
+  return openAuditSoon(options, commandMs)
 }
 
 /** `security.auditLogging: false`: nothing is recorded; the configuration's notice says so. */

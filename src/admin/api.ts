@@ -3,13 +3,22 @@ import type { IncomingMessage } from 'node:http'
 import { chmod, rm } from 'node:fs/promises'
 
 import { Failure, messageOf } from '../errors.ts'
+import { ownUid } from '../files.ts'
 import { createServer } from '../node-http.ts'
 
+/** Who asks: only this user and root can open the socket, and a command says which of them it is. */
+export interface Caller {
+  readonly uid: number
+}
+
 /** What one operation does; throws Failure for the caller to show. */
-export type Operation = (input: unknown) => Promise<unknown>
+export type Operation = (input: unknown, caller: Caller) => Promise<unknown>
 
 /** The operations by name: `token.list`, `agent.status`. */
 export type Operations = Readonly<Record<string, Operation>>
+
+/** The header in which a command says as which user it runs. */
+export const uidHeader = 'x-hardshell-uid'
 
 /** An input is a small document: names, ids, durations. */
 const inputBytesMax = 64 * 1024
@@ -63,12 +72,19 @@ async function answer(request: IncomingMessage, operations: Operations): Promise
     }
     const text = await readBounded(request)
     const input: unknown = text === '' ? undefined : JSON.parse(text)
-    return { status: 200, body: { result: (await operation(input)) ?? null } }
+    return { status: 200, body: { result: (await operation(input, callerOf(request))) ?? null } }
   } catch (thrown) {
     const code = thrown instanceof Failure ? thrown.code : 'ADMIN_FAILED'
     const exitCode = thrown instanceof Failure ? thrown.exitCode : 1
     return { status: 400, body: { error: { code, message: messageOf(thrown), exitCode } } }
   }
+}
+
+function callerOf({ headers }: IncomingMessage): Caller {
+  const told = headers[uidHeader]
+  if (typeof told === 'string' && /^\d{1,10}$/.test(told)) return { uid: Number(told) }
+  // A client that says nothing: then it is whoever may open the socket besides root.
+  return { uid: ownUid() }
 }
 
 async function readBounded(request: IncomingMessage): Promise<string> {

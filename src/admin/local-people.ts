@@ -1,6 +1,7 @@
 /** Pairing and lists while no sidecar runs: on the store, and on the configuration where it can be read. */
 import { randomBytes } from 'node:crypto'
 
+import type { AuditSink } from '../audit/record.ts'
 import type { Config } from '../config/load.ts'
 import { Failure } from '../errors.ts'
 import { PairingBook, usualBounds } from '../senders/book.ts'
@@ -16,6 +17,7 @@ export async function localPeople(
   store: Store,
   now: () => number,
   env: Readonly<Record<string, string | undefined>>,
+  evidence?: AuditSink,
 ): Promise<Operations> {
   const list = await SenderList.open({ store, now })
   const book = await PairingBook.open({ store, now, random: randomBytes, bounds: usualBounds })
@@ -24,7 +26,7 @@ export async function localPeople(
   const accounts = config === undefined ? undefined : lists?.listedAccounts(config)
   const subjects = config === undefined ? undefined : lists?.checkSubjects(config)
   return {
-    ...peopleOperations({ list, book, accounts, now }),
+    ...peopleOperations({ list, book, accounts, now, evidence }),
     ...(subjects === undefined || config === undefined
       ? { 'channel.check': () => Promise.reject(failure ?? new Failure('CONFIG_MISSING', 'none')) }
       : checkOperations({

@@ -3,21 +3,24 @@ import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 
+import type { AuditSink } from '../audit/record.ts'
 import { Failure } from '../errors.ts'
 import { tokenOperations } from '../identity/operations.ts'
 import { endStoredSessions, sessionOperations } from '../identity/sessions.ts'
 import { rotationMsDefault, rotationOf, type Rotation } from '../identity/token-life.ts'
+import { tokenEntry } from '../identity/token-table.ts'
 import { TokenBook } from '../identity/tokens.ts'
 import { peopleOperationNames } from '../senders/names.ts'
 import { openSqlite } from '../store/sqlite.ts'
 import type { Store } from '../store/store.ts'
-import type { Operations } from './api.ts'
+import type { Operation, Operations } from './api.ts'
 
-/** Opens the store of a home. Throws Failure when there is no installation. */
+/** Opens the store of a home; what happens to tokens and people is told to `audit`. Throws Failure when there is no installation. */
 export async function localOperations(
   home: string,
   now: () => number,
   env: Env = {},
+  audit?: AuditSink,
 ): Promise<{ operations: Operations; close(): Promise<void> }> {
   if (!existsSync(home)) {
     throw new Failure(
@@ -28,11 +31,12 @@ export async function localOperations(
   const store = openSqlite(join(home, 'state.db'), { now })
   const rotation = await rotationIn(env)
   const tokens = await TokenBook.open({ store, now, random: randomBytes, rotation })
+  if (audit !== undefined) tokens.onEvent((event) => audit.append(tokenEntry(event)))
   return {
     operations: {
-      ...tokenOperations({ tokens, now }),
+      ...tokenOperations({ tokens, now, ...(audit && { audit }) }),
       ...sessionOperations(() => endStoredSessions(store)),
-      ...lazyPeople(store, now, env),
+      ...lazyPeople(store, now, env, audit),
     },
     close: async () => {
       await tokens.close()
@@ -44,12 +48,19 @@ export async function localOperations(
 type Env = Readonly<Record<string, string | undefined>>
 
 /** What can be done about people, with its modules read when one of them is asked for. */
-function lazyPeople(store: Store, now: () => number, env: Env): Operations {
-  const run = (name: string) => async (input: unknown) => {
-    const { localPeople } = await import('./local-people.ts')
-    const operations = await localPeople(store, now, env)
-    return operations[name]?.(input)
-  }
+function lazyPeople(
+  store: Store,
+  now: () => number,
+  env: Env,
+  audit: AuditSink | undefined,
+): Operations {
+  const run =
+    (name: string): Operation =>
+    async (input, caller) => {
+      const { localPeople } = await import('./local-people.ts')
+      const operations = await localPeople(store, now, env, audit)
+      return operations[name]?.(input, caller)
+    }
   return Object.fromEntries(peopleOperationNames.map((name) => [name, run(name)]))
 }
 

@@ -8,6 +8,7 @@ import type { Target, Written } from '../config/set.ts'
 import { readConfigText } from '../config/write.ts'
 import { Failure } from '../errors.ts'
 import type { Call, Command, Io, OptionRow } from './command.ts'
+import { named, record } from './record.ts'
 
 /** A secret from a prompt that does not show it, or from standard input. Throws Failure when it is empty. */
 export async function readSecret(io: Io, prompt: string): Promise<string> {
@@ -78,13 +79,18 @@ export function configWriteCommands(configOption: OptionRow): readonly Command[]
         const key = positionals[0] ?? ''
         const target = targetOf(key)
         const value = await valueOf(call, key, target)
-        const named = options['config']
-        const before = readConfigText(io.env, typeof named === 'string' ? named : undefined)
+        const given = options['config']
+        const file = typeof given === 'string' ? given : undefined
+        // Where there is no configuration there is nothing to change, and nothing to record.
+        readConfigText(io.env, file)
         const replace = options['replace'] === true
-        tellWritten(
-          call,
-          setKey(before, target, value, { env: io.env, random: randomBytes, replace }),
-        )
+        const written = await record(call, 'config set', key, () => {
+          const before = readConfigText(io.env, file)
+          const done = setKey(before, target, value, { env: io.env, random: randomBytes, replace })
+          const keys = [...new Set([done.key, ...done.sealed])]
+          return { value: done, about: done.backup === undefined ? undefined : named(keys) }
+        })
+        tellWritten(call, written)
         return 0
       },
     },

@@ -2,6 +2,7 @@
 import { Failure } from '../errors.ts'
 import type { PluginsFound } from '../plugins.ts'
 import type { Call, Command, ExitCode } from './command.ts'
+import { record } from './record.ts'
 
 const configOption = {
   type: 'string',
@@ -74,7 +75,10 @@ async function trust(call: Call): Promise<ExitCode> {
   if (settings.disabled.includes(name)) {
     throw new Failure('PLUGIN_DISABLED', `${name} is in plugins.disabled: remove it there first`)
   }
-  const hash = await plugins.trustPlugin(settings, home, name)
+  const hash = await record(call, 'plugins trust', name, async () => {
+    const value = await plugins.trustPlugin(settings, home, name)
+    return { value, about: `${name}, sha-256 ${value.slice(0, 16)}` }
+  })
   if (json) io.out(JSON.stringify({ name, hash }))
   else io.out(`trusted ${name} (${hash})`)
   if (!json && !settings.enabled.includes(name)) {

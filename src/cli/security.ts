@@ -5,6 +5,7 @@ import { Failure, messageOf } from '../errors.ts'
 import type { Change } from '../posture/history.ts'
 import type { Report } from '../posture/report.ts'
 import type { Call, Command, ExitCode } from './command.ts'
+import { named, record } from './record.ts'
 
 /** The commands about the posture. */
 export const securityCommands: readonly Command[] = [
@@ -105,10 +106,11 @@ function readPast<T>({ io }: Call, use: () => readonly T[]): readonly T[] {
 }
 
 async function fix(
-  { io, json, options }: Call,
+  call: Call,
   context: Awaited<ReturnType<typeof import('./posture.ts').contextOf>>,
   report: Report,
 ) {
+  const { io, json, options } = call
   const { planOf, applyPlan, stepLine } = await import('../posture/fix.ts')
   const plan = planOf(report, context, io.env)
   const quiet = json || options['sarif'] === true
@@ -118,7 +120,11 @@ async function fix(
   }
   if (!quiet) for (const step of plan) io.err(`mending: ${stepLine(step)}`)
   const make = () => randomBytes(32).toString('base64url')
-  const { backup, token } = applyPlan(plan, context, io.env, make)
+  const steps = named(plan.map(stepLine))
+  const { backup, token } = await record(call, 'security audit --fix', steps, () => ({
+    value: applyPlan(plan, context, io.env, make),
+    about: steps,
+  }))
   if (!quiet) {
     io.err(`what was there before is in ${backup}`)
     if (token !== undefined) {

@@ -25,6 +25,16 @@ export interface TokenEvent {
   readonly detail?: string
 }
 
+/** What happened to a token as a record of the audit log; the token itself is not in it. */
+export function tokenEntry({ event, name, fingerprint, detail }: TokenEvent): {
+  readonly event: string
+  readonly identity: string
+  readonly because: string
+} {
+  const known = `fingerprint ${fingerprint}`
+  return { event, identity: name, because: detail === undefined ? known : `${known}, ${detail}` }
+}
+
 /** A token that the table knows. */
 export interface Known {
   readonly record: TokenRecord

@@ -11,7 +11,7 @@ import { codeOf, Failure, messageOf } from '../errors.ts'
 import { TokenFile } from '../identity/token-file.ts'
 import { rotationOf } from '../identity/token-life.ts'
 import { judgeToken } from '../identity/token-rule.ts'
-import type { TokenEvent } from '../identity/token-table.ts'
+import { tokenEntry, type TokenEvent } from '../identity/token-table.ts'
 import { TokenBook } from '../identity/tokens.ts'
 import type { Log } from '../log.ts'
 import type { Live } from '../proxy/live.ts'
@@ -78,15 +78,12 @@ export async function openTokens(parts: TokenParts): Promise<Tokens> {
 const rotates: ReadonlySet<string> = new Set(['retired', 'replaced', 'aged'])
 
 function tell(
-  { event, name, fingerprint, detail }: TokenEvent,
+  told: TokenEvent,
   { audit, log }: { readonly audit: AuditSink; readonly log: Log },
 ): void {
+  const { event, name, fingerprint, detail } = told
   const known = `fingerprint ${fingerprint}`
-  audit.append({
-    event,
-    identity: name,
-    because: detail === undefined ? known : `${known}, ${detail}`,
-  })
+  audit.append(tokenEntry(told))
   const facts = { event, token: name, fingerprint }
   if (event === 'token.ageing') {
     log.warn(facts, `token ${name} (${known}) has reached ${detail ?? 'its age'}: rotate it`)
