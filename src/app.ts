@@ -75,6 +75,9 @@ const drainMs = seconds(10)
 /** How long a command that writes to the audit log is waited for at start; another sidecar does not go away. */
 const commandMs = seconds(2)
 
+/** How long after the start comes what need not be loaded before the first answer, ms. */
+const settleMs = 100
+
 /** A stopping action; they run in reverse order of how the parts were built. */
 type Undo = () => Promise<unknown> | void
 
@@ -185,7 +188,13 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
   undo.push(() => admin.close())
   await agent.start()
   audit.append({ event: 'sidecar.started', config: configHash() })
-  for (const notice of loaded.notices) tellNotice(log, notice)
+  undo.push(
+    afterwards(() => {
+      for (const notice of loaded.notices) tellNotice(log, notice)
+    }),
+  )
+  const warm = setTimeout(() => forwarder.warm(), settleMs).unref()
+  undo.push(() => clearTimeout(warm))
   return {
     url,
     port,
@@ -201,6 +210,18 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
       return audit.close()
     },
   }
+}
+
+/** Does the work once: soon after the start, or when the returned function is called before that. */
+function afterwards(work: () => void): () => void {
+  const timer = setTimeout(() => now(), settleMs).unref()
+  let done = false
+  const now = () => {
+    clearTimeout(timer)
+    if (!done) work()
+    done = true
+  }
+  return now
 }
 
 function tellNotice(log: Log, notice: Loaded['notices'][number]): void {

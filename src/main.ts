@@ -20,5 +20,7 @@ process.umask(0o077)
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit(error.code === 'EPIPE' ? 0 : 1)
 })
+const { keepCompiled } = await import('./compile-cache.ts')
+keepCompiled(process.env)
 const { processIo, run } = await import('./cli/run.ts')
 process.exitCode = await run(process.argv.slice(2), processIo(process))

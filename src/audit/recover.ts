@@ -15,7 +15,7 @@ import {
 } from './files.ts'
 import type { AuditEntry } from './record.ts'
 
-/** Lines at the end of the newest file whose chain is checked before the log is continued. */
+/** At most so many lines at the end of the newest file have their chain checked before the log is continued. */
 const linesChecked = 100
 
 /** What the log is continued with. */
@@ -116,7 +116,9 @@ function lookAtEnd(
   const lines: Buffer[] = []
   for (const { line } of linesBackward(fd, size)) {
     lines.unshift(line)
-    if (lines.length === linesChecked) break
+    // What stands before a signed record has its proof in that record's hash.
+    const isSigned = signed !== undefined && parseRecord(line)?.hash === signed.hash
+    if (isSigned || lines.length === linesChecked) break
   }
   const last = parseRecord(lines.at(-1) ?? Buffer.alloc(0))
   // A tampered line may claim any seq, and the name of the next file must not run away with it.

@@ -1,9 +1,12 @@
 /** Finds the row of a command line, reads its arguments, runs it; a Failure becomes one line and an exit code. */
-import { parseArgs, type ParseArgsOptionsConfig } from 'node:util'
+import type { ParseArgsOptionsConfig } from 'node:util'
 
 import { codeOf, Failure, messageOf } from '../errors.ts'
 import type { Command, ExitCode, Io } from './command.ts'
 import { commandNamed, loadCommands, nouns } from './commands.ts'
+
+// An ES import of the module would load all that it has getters for.
+const { parseArgs } = process.getBuiltinModule('node:util')
 
 /** Options that every command takes. */
 const common: ParseArgsOptionsConfig = {
@@ -168,6 +171,9 @@ export function processIo(from: NodeJS.Process): Io {
       const { askHidden } = await import('./hidden.ts')
       return askHidden(from, prompt)
     },
-    interactive: from.stdin.isTTY && from.stdout.isTTY,
+    // Asked for when it is needed: the streams take as long to open as a server to start listening.
+    get interactive() {
+      return from.stdin.isTTY && from.stdout.isTTY
+    },
   }
 }

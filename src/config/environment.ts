@@ -21,6 +21,16 @@ export const variables = {
   OPENCLAW_GATEWAY_TOKEN: 'Stands in for HARDSHELL_TOKEN, after CLAWDBOT_GATEWAY_TOKEN.',
 } as const
 
+const logLevels: readonly LogLevel[] = [
+  'fatal',
+  'error',
+  'warn',
+  'info',
+  'debug',
+  'trace',
+  'silent',
+]
+
 const text = { type: 'string', maxLength: 4096, pattern: '^[^\\u0000-\\u001f\\u007f]+$' }
 
 /** What the environment says. */
@@ -58,6 +68,12 @@ function problemsOf(error: unknown): readonly Problem[] {
   })
 }
 
+/** True for a value that the schema would let through as it is: a level by its name, else printable ASCII. */
+function isPlain([name, value]: readonly [string, string]): boolean {
+  if (name === 'HARDSHELL_LOG_LEVEL') return logLevels.some((level) => level === value)
+  return value.length <= 1024 && /^[ -~]*$/.test(value)
+}
+
 /** Reads the environment; an empty variable counts as unset, as compose files pass them. */
 export function readEnvironment(env: Env): {
   readonly value: Environment
@@ -68,18 +84,23 @@ export function readEnvironment(env: Env): {
     const value = env[name]
     if (value !== undefined && value !== '') data[name] = value
   }
+  const home = homeOf(env)
+  // env-schema brings a hundred modules, a third of our start-up time: it judges whatever is not plainly in order.
+  if (Object.entries(data).every(isPlain)) {
+    const value = {
+      home,
+      config: data['HARDSHELL_CONFIG'],
+      logLevel: (data['HARDSHELL_LOG_LEVEL'] as LogLevel | undefined) ?? 'info',
+    }
+    return { value, problems: [] }
+  }
   const properties = {
     ...Object.fromEntries(Object.keys(variables).map((name) => [name, text])),
     HARDSHELL_LOG_LEVEL: {
       type: 'string',
-      enum: ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'],
+      enum: logLevels,
       default: 'info',
     },
-  }
-  const home = homeOf(env)
-  // env-schema brings a hundred modules, a third of our start-up time: a bare environment does without.
-  if (Object.keys(data).every((name) => name === 'HARDSHELL_HOME')) {
-    return { value: { home, config: undefined, logLevel: 'info' }, problems: [] }
   }
   const readSchema = createRequire(import.meta.url)('env-schema') as typeof envSchema
   try {

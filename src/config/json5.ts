@@ -1,5 +1,5 @@
 /** JSON5 text to values, without the two traps of it: a key that stands twice, and `__proto__`. */
-import JSON5 from 'json5'
+import parse from 'json5/lib/parse.js'
 import type { Problem } from './problems.ts'
 
 /** The value of a JSON5 text, or why it has none. */
@@ -27,7 +27,10 @@ function childPath(frame: Frame | undefined): string {
 
 /** The name that a key token spells; escapes count, so `"a"` and `\u0061` are one key. */
 function nameOf(word: string): string {
-  const keys = Object.getOwnPropertyNames(JSON5.parse(`{${word}:0}`))
+  const plain =
+    /^(["'])([^\\]*)\1$/.exec(word)?.[2] ?? (/^[A-Za-z_]+$/.test(word) ? word : undefined)
+  if (plain !== undefined) return plain
+  const keys = Object.getOwnPropertyNames(parse(`{${word}:0}`))
   return keys[0] ?? ''
 }
 
@@ -71,7 +74,7 @@ function duplicates(text: string): readonly Problem[] {
 /** Parses JSON5. Never throws; `__proto__` is an ordinary key of the result. */
 export function parseJson5(text: string): Parsed {
   try {
-    const value: unknown = JSON5.parse(text.replace(/^\ufeff/, ''))
+    const value: unknown = parse(text.replace(/^\ufeff/, ''))
     return { value, problems: duplicates(text) }
   } catch (error) {
     // The parser's message names a character of the file; its position says enough and shows no secret.

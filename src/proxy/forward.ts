@@ -1,9 +1,8 @@
 /** HTTP to the agent: a request built from facts, streamed both ways (undici's dispatch). */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { createRequire } from 'node:module'
 
-import type { Dispatcher } from 'undici'
-import buildConnector from 'undici/lib/core/connect.js'
-import Pool from 'undici/lib/dispatcher/pool.js'
+import type { buildConnector, Dispatcher, Pool } from 'undici'
 
 import type { AgentAddress } from '../agent/agent.ts'
 import { codeOf, messageOf, refusalRow, type RefusalCode } from '../errors.ts'
@@ -60,15 +59,47 @@ export interface Sent {
 /** The way to one agent. */
 export interface Forwarder {
   send(outgoing: Outgoing): Sent
+  /** Loads what the first request needs, so that it need not wait for it. */
+  warm(): void
   close(): Promise<void>
 }
 
-/** Opens a pool to the agent. Nothing is connected before the first request. */
+/** Opens the way to the agent. Nothing is loaded or connected before the first request, unless `warm` is called. */
 export function openForwarder(settings: ForwardSettings): Forwarder {
+  let opened: Pool | undefined
+  const pool = (): Pool => (opened ??= openPool(settings))
+  return {
+    send: (outgoing) => {
+      const exchange = new Exchange(pool(), outgoing, settings)
+      exchange.begin()
+      return exchange
+    },
+    warm: () => void pool(),
+    close: async () => opened?.destroy(),
+  }
+}
+
+/**
+ * The parts of undici that talk to one origin: its index loads fetch, caches and mocks too. Even these bring Node's
+ * HTTP/2, which takes as long to load as an empty server to start; the port is open and answers before that.
+ */
+function loadUndici(): {
+  readonly Pool: typeof Pool
+  readonly buildConnector: typeof buildConnector
+} {
+  const load = createRequire(import.meta.url)
+  return {
+    Pool: load('undici/lib/dispatcher/pool.js') as typeof Pool,
+    buildConnector: load('undici/lib/core/connect.js') as typeof buildConnector,
+  }
+}
+
+function openPool(settings: ForwardSettings): Pool {
   const { address } = settings
-  const pool = new Pool(address.origin, {
+  const undici = loadUndici()
+  return new undici.Pool(address.origin, {
     connect: inOneWrite(
-      buildConnector({
+      undici.buildConnector({
         timeout: settings.connectMs,
         ...(address.socketPath === undefined ? {} : { socketPath: address.socketPath }),
       }),
@@ -85,14 +116,6 @@ export function openForwarder(settings: ForwardSettings): Forwarder {
     strictContentLength: true,
     allowH2: false,
   })
-  return {
-    send: (outgoing) => {
-      const exchange = new Exchange(pool, outgoing, settings)
-      exchange.begin()
-      return exchange
-    },
-    close: () => pool.destroy(),
-  }
 }
 
 /**
