@@ -7,7 +7,7 @@ import { Failure } from '../errors.ts'
 import { ensureDir, writeAtomic } from '../files.ts'
 import { homeOf } from '../home.ts'
 import { keyFiles, keyOf, saveKey } from '../secrets/key.ts'
-import type { Command } from './command.ts'
+import type { Call, Command } from './command.ts'
 
 /** The configuration that `init` writes: the minimal template, with the token in a file of its own. */
 export function firstConfig(
@@ -40,6 +40,25 @@ export function firstConfig(
   },
 }
 `
+}
+
+/** Judges what was given for the agent before anything is written. The token is not there yet, so only the agent counts. */
+async function judge(text: string, env: Call['io']['env']): Promise<void> {
+  const [{ loadConfig }, { ConfigFailure }] = await Promise.all([
+    import('../config/load.ts'),
+    import('../config/problems.ts'),
+  ])
+  try {
+    loadConfig({ env, config: join(homeOf(env), 'config.json5'), text })
+  } catch (thrown) {
+    if (!(thrown instanceof ConfigFailure)) throw thrown
+    const wrong = thrown.problems.find(({ path }) => path.startsWith('agent.'))
+    if (wrong === undefined) return
+    const { path, message, remedy } = wrong
+    throw new Failure('BAD_USAGE', `--${path.slice('agent.'.length)} ${message}. ${remedy}`, {
+      exitCode: 2,
+    })
+  }
 }
 
 /** Makes a home: configuration, token, the key of secrets, folders. Throws Failure when a configuration is there already. */
@@ -80,7 +99,7 @@ export const initCommands: readonly Command[] = [
         summary: 'Launch this container image in a sandbox instead.',
       },
     },
-    run: ({ io, json, options }) => {
+    run: async ({ io, json, options }) => {
       const { upstream, image } = options
       if (typeof upstream === 'string' && typeof image === 'string') {
         throw new Failure('BAD_USAGE', '--upstream and --image exclude each other', { exitCode: 2 })
@@ -89,14 +108,16 @@ export const initCommands: readonly Command[] = [
         typeof image === 'string'
           ? { image }
           : { upstream: typeof upstream === 'string' ? upstream : 'http://127.0.0.1:18789' }
-      const { token, configFile } = makeHome(homeOf(io.env), firstConfig(agent))
+      const config = firstConfig(agent)
+      await judge(config, io.env)
+      const { token, configFile } = makeHome(homeOf(io.env), config)
       if (json) io.out(JSON.stringify({ configFile, token }))
       else {
         io.err(`wrote ${configFile} and keys/gateway.token beside it. The token, shown once:`)
         io.out(token)
         io.err('Start with "hardshell serve".')
       }
-      return Promise.resolve(0)
+      return 0
     },
   },
 ]

@@ -60,6 +60,8 @@ export interface Check {
   /** What should hold, as a sentence. */
   readonly title: string
   readonly remedy: string
+  /** Its findings say what cannot be seen from here, not that something wrong was seen: they cost one step less. */
+  readonly unseen?: boolean
   look(context: PostureContext): Look
 }
 

@@ -105,6 +105,20 @@ export const agentChecks: readonly Check[] = inGroup('agent', [
     }),
   },
   {
+    id: 'agent.reads-our-files',
+    severity: 'HIGH',
+    title: 'The agent cannot read the keys of Hardshell',
+    remedy:
+      'Run the agent and Hardshell as two users, or set agent.image to launch it in a sandbox.',
+    look: ofMeasured(
+      ({ neighbours }) => neighbours,
+      (neighbours, { home }) =>
+        neighbours.map(({ name, pid }) => ({
+          found: `${name} (process ${pid}) is behind agent.upstream, runs as the user of Hardshell and sees ${home}`,
+        })),
+    ),
+  },
+  {
     id: 'agent.answers-directly',
     severity: 'MEDIUM',
     title: 'The agent asks for a credential of its own (--deep)',

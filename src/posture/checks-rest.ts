@@ -135,10 +135,11 @@ export const auditChecks: readonly Check[] = inGroup('audit', [
     remedy: 'See the log of Hardshell; a checkpoint is made every minute while it runs.',
     look: ofMeasured(
       ({ audit }) => audit,
-      ({ newestAt = 0, checkpointAt = 0, records, unsigned }) =>
+      ({ newestAt = 0, oldestAt = 0, checkpointAt = oldestAt, records, unsigned }) =>
         records === 0
           ? unmeasured('there are no records yet')
           : when(
+              // Before the first checkpoint, which is a minute away, nothing is late yet.
               unsigned > 2000 || newestAt - checkpointAt > hours(1),
               `${unsigned} records are not covered by a checkpoint`,
             ),

@@ -27,11 +27,13 @@ export const sandboxChecks: readonly Check[] = inGroup('sandbox', [
     id: 'sandbox.not-applied',
     severity: 'HIGH',
     title: 'The agent runs in a cell of ours',
-    remedy: 'Set agent.image to launch the agent in a sandbox.',
+    remedy:
+      'Set agent.image to launch it in a sandbox, or start both with deploy/compose.existing-bot.yaml; where you know what confines it, suppress this finding with the reason.',
+    unseen: true,
     look: ofConfig(({ agent, agents }) =>
       when(
         agent.image === undefined && agents.defaults.sandbox.mode !== 'off',
-        'agent.upstream is run by someone else, so no sandbox of ours is applied',
+        'agent.upstream is run by someone else: no sandbox of ours is applied, and what confines it is not seen from here',
       ),
     ),
   },

@@ -43,6 +43,13 @@ export interface Listening {
   readonly port: number
 }
 
+/** A process behind `agent.upstream` that runs as our own user and sees our home. */
+export interface Neighbour {
+  readonly pid: number
+  /** The name of its program, like `node`. */
+  readonly name: string
+}
+
 /** What the running sidecar says of itself. */
 export interface Running {
   readonly url: string
@@ -125,6 +132,7 @@ export interface PostureContext {
   readonly listening: Measured<readonly Listening[]>
   readonly engine: Measured<EngineFacts>
   readonly agentConfig: Measured<AgentConfigFacts>
+  readonly neighbours: Measured<readonly Neighbour[]>
   readonly plugins: Measured<PluginsFound>
   readonly audit: Measured<AuditFacts>
   /** Asked only where the configuration speaks of Tailscale. */

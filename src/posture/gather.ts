@@ -20,6 +20,7 @@ import { loadConfig } from '../config/load.ts'
 import { ConfigFailure, type Notice, type Problem } from '../config/problems.ts'
 import { readDocument, type SecretSource } from '../config/read.ts'
 import { configBytesMax, type Config } from '../config/schema.ts'
+import { upstreamDefault } from '../config/rules.ts'
 import { fill, tree } from '../config/tree.ts'
 import { configPath } from '../config/write.ts'
 import { Failure, codeOf, messageOf } from '../errors.ts'
@@ -39,6 +40,7 @@ import type {
   PostureContext,
   Running,
 } from './context.ts'
+import { neighboursAt } from './neighbour.ts'
 import { askEngine, listeningSockets, probe, tailscaleState } from './probe.ts'
 import { readSuppressions } from './suppressions.ts'
 
@@ -90,6 +92,7 @@ export async function gather(options: GatherOptions): Promise<PostureContext> {
     listening: listeningSockets(),
     engine: await askEngine(config, home, env['XDG_RUNTIME_DIR']),
     agentConfig: agentConfigOf(env, config),
+    neighbours: neighboursOf(config, home),
     plugins: await pluginsOf(config, home),
     audit: options.log ? await auditOf(home) : { unmeasured: 'the audit log was not read' },
     tailscale:
@@ -262,6 +265,13 @@ function filesOf(
   return [...roles].flatMap(([path, role]) => factOf(path, role, env) ?? [])
 }
 
+function neighboursOf(config: Config | undefined, home: string): PostureContext['neighbours'] {
+  if (config === undefined) return { unmeasured: 'the configuration cannot be read' }
+  const { image, upstream = upstreamDefault } = config.agent
+  if (image !== undefined) return { unmeasured: 'the agent has its files in its cell' }
+  return neighboursAt(upstream, home, ownUid())
+}
+
 function agentConfigOf(env: Env, config: Config | undefined): Measured<AgentConfigFacts> {
   if (config?.agent.image !== undefined)
     return { unmeasured: 'the agent has its files in its cell' }
@@ -303,6 +313,7 @@ async function auditOf(home: string): Promise<Measured<AuditFacts>> {
     const verdict = await verifyAudit(dir)
     const { bavail, bsize } = statfsSync(dir)
     const newest = tail(dir, 1)[0]
+    const oldestAt = await oldestIn(dir)
     const checkpoint = newestCheckpoint(dir)
     const { broken } = verdict
     const where = broken === undefined ? '' : `${broken.file}:${broken.line}, ${broken.because}`
@@ -315,12 +326,19 @@ async function auditOf(home: string): Promise<Measured<AuditFacts>> {
         freeBytes: bavail * bsize,
         ...(broken === undefined ? {} : { broken: where }),
         ...(newest === undefined ? {} : { newestAt: Date.parse(newest.time) }),
+        ...(oldestAt === undefined ? {} : { oldestAt }),
         ...(checkpoint === undefined ? {} : { checkpointAt: Date.parse(checkpoint.time) }),
       },
     }
   } catch (thrown) {
     return { unmeasured: `the audit log cannot be read: ${messageOf(thrown)}` }
   }
+}
+
+/** When the oldest record that is kept was written, ms since the epoch. */
+async function oldestIn(dir: string): Promise<number | undefined> {
+  for await (const { time } of query(dir, {})) return Date.parse(time)
+  return undefined
 }
 
 const speakingDays = 90
@@ -330,11 +348,7 @@ async function speakersOf(home: string, now: number): Promise<Measured<readonly 
   const since = now - days(speakingDays)
   const speakers = new Set<string>()
   try {
-    let first: number | undefined
-    for await (const { time } of query(dir, {})) {
-      first = Date.parse(time)
-      break
-    }
+    const first = await oldestIn(dir)
     if (first === undefined || first > since) {
       return { unmeasured: `the audit log is younger than ${speakingDays} days` }
     }

@@ -12,8 +12,8 @@ export function auditPage(): string {
     const rows = checks
       .filter((check) => check.group === group)
       .map(
-        ({ id, severity, title, remedy }) =>
-          `| \`${id}\` | ${severity} | ${cell(title)} | ${cell(remedy)} |`,
+        ({ id, severity, title, remedy, unseen = false }) =>
+          `| \`${id}\` | ${severity}${unseen ? ' *' : ''} | ${cell(title)} | ${cell(remedy)} |`,
       )
     const head = '| check | severity | what should hold | remedy |\n|---|---|---|---|'
     return `### ${group}\n\n${head}\n${rows.join('\n')}`
@@ -37,10 +37,14 @@ their remedy, or with "not measured" and why: that is an answer of its own and n
 
 100, less the cost of each check that has findings, once for each check: ${costs}. While a CRITICAL check has a finding the score
 is at most ${criticalCap}; it is never below 0. Checks that were not measured, and suppressed ones, cost nothing.
-A from 95, B from 85, C from 70, D from 50, F below.
+A finding of a check marked * says what cannot be seen from here, not that something wrong was seen: it costs as the
+next lower severity does. A from 95 where no HIGH finding is open, B from 85, C from 70, D from 50, F below.
 
-A home from \`hardshell init --image …\` scores 95 or more on a machine whose own versions are in order. With \`--upstream\` the
-agent has no sandbox of ours: that is a HIGH finding, and the score is then 90 at most, on purpose.
+A home from \`hardshell init\` scores 95 or more untouched, in each of its forms, on a machine whose own versions are in order.
+Without \`--image\` the agent has no sandbox of ours: that is a HIGH finding, so the grade is then B at most. It costs little,
+because how the agent is confined is not seen. What is seen counts in full: an agent that listens on a network
+(\`agent.reachable-around\`), is reached over one (\`agent.upstream-remote\`), or runs as the user of Hardshell with its files
+in sight (\`agent.reads-our-files\`).
 
 Each audit leaves a line in \`history.jsonl\` in the home; the newest 500 are kept.
 

@@ -139,14 +139,29 @@ export function listeningSockets(): Measured<readonly Listening[]> {
 
 /** The listening sockets in a table of /proc/net (proc(5)): state 0A, addresses in words of this machine's order. */
 export function parseSockets(table: string): readonly Listening[] {
+  return socketRows(table).map(({ address, port }) => ({ address, port }))
+}
+
+/** The same with the user that made each socket, and the number by which processes hold it. */
+export function socketRows(
+  table: string,
+): readonly (Listening & { readonly uid: number; readonly inode: string })[] {
   return table
     .split('\n')
     .slice(1)
     .flatMap((line) => {
-      const [, local = '', , state] = line.trim().split(/\s+/)
+      const columns = line.trim().split(/\s+/)
+      const [, local = '', , state, , , , uid, , inode = ''] = columns
       const [address = '', port = ''] = local.split(':')
       if (state !== '0A') return []
-      return [{ address: addressIn(address), port: Number.parseInt(port, 16) }]
+      return [
+        {
+          address: addressIn(address),
+          port: Number.parseInt(port, 16),
+          uid: Number(uid),
+          inode,
+        },
+      ]
     })
 }
 

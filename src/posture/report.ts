@@ -3,7 +3,7 @@ import { plain } from '../agent/engine.ts'
 import { severities, type Check, type Found, type Group, type Severity } from './check.ts'
 import { checks as allChecks } from './checks.ts'
 import type { PostureContext, Suppression } from './context.ts'
-import { gradeOf, scoreOf, type Grade } from './score.ts'
+import { costOf, gradeOf, scoreOf, weights, type Grade } from './score.ts'
 
 /** What one check came to. */
 export interface Result {
@@ -12,6 +12,8 @@ export interface Result {
   readonly group: Group
   readonly title: string
   readonly status: 'pass' | 'finding' | 'suppressed' | 'not measured'
+  /** Points that it takes off the score; 0 unless the status is `finding`. */
+  readonly cost: number
   readonly findings: readonly (Found & { readonly remedy: string })[]
   /** Why it was not measured. */
   readonly because?: string
@@ -32,8 +34,8 @@ export interface Report {
 /** Runs every check. A CRITICAL finding cannot be suppressed. */
 export function reportOf(context: PostureContext, checks: readonly Check[] = allChecks): Report {
   const results = checks.map((check) => resultOf(check, context))
-  const fired = results.filter(({ status }) => status === 'finding')
-  const score = scoreOf(fired.map(({ severity }) => severity))
+  const fired = checks.filter((_, index) => results[index]?.status === 'finding')
+  const score = scoreOf(fired)
   const count = (holds: (one: Result) => boolean) => results.filter(holds).length
   const ofSeverity = Object.fromEntries(
     severities.map((name) => [name, fired.filter(({ severity }) => severity === name).length]),
@@ -42,7 +44,7 @@ export function reportOf(context: PostureContext, checks: readonly Check[] = all
     time: new Date(context.now).toISOString(),
     home: context.home,
     score,
-    grade: gradeOf(score),
+    grade: gradeOf(score, fired),
     counts: {
       ...ofSeverity,
       pass: count(({ status }) => status === 'pass'),
@@ -55,7 +57,7 @@ export function reportOf(context: PostureContext, checks: readonly Check[] = all
 
 function resultOf(check: Check, context: PostureContext): Result {
   const { id, severity, group, title } = check
-  const base = { id, severity, group, title }
+  const base = { id, severity, group, title, cost: 0 }
   const look = check.look(context)
   if ('unmeasured' in look) {
     return { ...base, status: 'not measured', findings: [], because: look.unmeasured }
@@ -63,7 +65,7 @@ function resultOf(check: Check, context: PostureContext): Result {
   if (look.length === 0) return { ...base, status: 'pass', findings: [] }
   const findings = look.map((one) => ({ ...one, remedy: one.remedy ?? check.remedy }))
   const expected = severity === 'CRITICAL' ? undefined : expectedIn(context, id)
-  if (expected === undefined) return { ...base, status: 'finding', findings }
+  if (expected === undefined) return { ...base, status: 'finding', cost: costOf(check), findings }
   const suppression = { reason: expected.reason, until: new Date(expected.until).toISOString() }
   return { ...base, status: 'suppressed', findings, suppression }
 }
@@ -79,8 +81,8 @@ export function textOf(report: Report): string {
   const fired = results
     .filter(({ status }) => status === 'finding')
     .toSorted((a, b) => severities.indexOf(a.severity) - severities.indexOf(b.severity))
-  for (const { severity, id, findings } of fired) {
-    lines.push('', `${severity} ${id}`)
+  for (const { severity, id, cost, findings } of fired) {
+    lines.push('', `${severity} ${id}${cost === weights[severity] ? '' : ` (costs ${cost})`}`)
     for (const { found, remedy } of findings) {
       // Names of files and keys are not ours: nothing in them may command a terminal.
       lines.push(`  ${oneLine(found)}`, `    → ${oneLine(remedy)}`)

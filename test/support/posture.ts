@@ -108,6 +108,7 @@ export function contextWith(over: Partial<PostureContext> = {}): PostureContext 
         sameToken: false,
       },
     },
+    neighbours: { value: [] },
     plugins: {
       value: {
         dir: '/srv/plugins',

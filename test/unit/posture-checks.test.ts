@@ -295,6 +295,7 @@ const cases: Record<string, { fires: Spoil; quiet?: Spoil }> = {
     fires: upstream('http://192.168.1.9:18789'),
     quiet: upstream('http://agent:18789'),
   },
+  'agent.reads-our-files': { fires: { neighbours: { value: [{ pid: 4711, name: 'node' }] } } },
   'agent.answers-directly': { fires: probes({ agentDirect: 200 }) },
   'agent.config-mode': { fires: part('agentConfig', { mode: 0o644 }) },
   'agent.insecure-auth': {
@@ -429,6 +430,7 @@ test('what cannot be looked at is not measured, never fine', () => {
     listening: blind,
     engine: blind,
     agentConfig: blind,
+    neighbours: blind,
     plugins: blind,
     audit: blind,
     speakers: blind,
@@ -454,4 +456,12 @@ test('a version that a distribution mends is not measured by its number', () => 
       ?.look(contextWith(part('engine', { runc })))
     assert.ok(look !== undefined && 'unmeasured' in look, runc)
   }
+})
+
+test('a log without a checkpoint is late only an hour after its first record', () => {
+  const check = checks.find(({ id }) => id === 'audit.checkpoint-old')
+  const without = (oldestAt: number) =>
+    check?.look(contextWith(part('audit', { checkpointAt: undefined, newestAt: now, oldestAt })))
+  assert.deepEqual(without(now - hours(1)), [])
+  assert.equal([without(now - hours(1) - 1)].flat().length, 1)
 })

@@ -5,7 +5,8 @@ import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import fc from 'fast-check'
 import { days } from '../../src/limits.ts'
-import { severities } from '../../src/posture/check.ts'
+import { severities, type Severity } from '../../src/posture/check.ts'
+import { checks } from '../../src/posture/checks.ts'
 import { changeSince, readHistory, remember } from '../../src/posture/history.ts'
 import { strayFields } from '../../src/posture/pod.ts'
 import { parseSockets } from '../../src/posture/probe.ts'
@@ -23,16 +24,44 @@ const homeFor = (t: TestContext) => {
 }
 
 test('the score is 100 less the weights, and at most 49 with a CRITICAL', () => {
-  assert.equal(scoreOf([]), 100)
-  assert.equal(scoreOf(['HIGH']), 90)
-  assert.equal(scoreOf(['MEDIUM', 'LOW', 'INFO']), 95)
-  assert.equal(scoreOf(['CRITICAL']), 49)
-  assert.equal(scoreOf(['CRITICAL', 'CRITICAL', 'CRITICAL']), 25)
-  assert.equal(scoreOf(severities.flatMap((one) => Array<typeof one>(9).fill(one))), 0)
+  const score = (...fired: readonly Severity[]) => scoreOf(fired.map((severity) => ({ severity })))
+  assert.equal(score(), 100)
+  assert.equal(score('HIGH'), 90)
+  assert.equal(score('MEDIUM', 'LOW', 'INFO'), 95)
+  assert.equal(score('CRITICAL'), 49)
+  assert.equal(score('CRITICAL', 'CRITICAL', 'CRITICAL'), 25)
+  assert.equal(score(...severities.flatMap((one) => Array<typeof one>(9).fill(one))), 0)
+})
+
+test('what cannot be seen costs as the next lower severity, and is never CRITICAL', () => {
+  const unseen = (severity: Severity) => 100 - scoreOf([{ severity, unseen: true }])
+  assert.deepEqual((['HIGH', 'MEDIUM', 'LOW', 'INFO'] as const).map(unseen), [4, 1, 0, 0])
+  const marked = checks.filter((check) => check.unseen === true)
+  assert.deepEqual(
+    marked.map(({ id, severity }) => `${severity} ${id}`),
+    ['HIGH sandbox.not-applied'],
+  )
+})
+
+test('the report says what each finding costs, so that anyone can add up the score', () => {
+  const agent = { image: undefined, upstream: 'http://127.0.0.1:9' }
+  const files = [fileWith({ role: 'home', mode: 0o755 })]
+  const report = reportOf(contextWith({ config: configWith({ agent }), files }))
+  const costs = report.results.filter(({ cost }) => cost > 0).map(({ id, cost }) => [id, cost])
+  assert.deepEqual(costs, [
+    ['files.home-mode', 10],
+    ['sandbox.not-applied', 4],
+  ])
+  assert.equal(report.score, 86)
+  assert.match(textOf(report), /^HIGH sandbox\.not-applied \(costs 4\)$/m)
+  assert.match(textOf(report), /^HIGH files\.home-mode$/m)
 })
 
 test('one more finding never raises the score', () => {
-  const severity = fc.constantFrom(...severities)
+  const severity = fc.record({
+    severity: fc.constantFrom(...severities),
+    unseen: fc.boolean(),
+  })
   fc.assert(
     fc.property(fc.array(severity), severity, (fired, more) => {
       assert.ok(scoreOf([...fired, more]) <= scoreOf(fired))
@@ -40,9 +69,11 @@ test('one more finding never raises the score', () => {
   )
 })
 
-test('grades change at 95, 85, 70 and 50', () => {
-  const grades = [100, 95, 94, 85, 84, 70, 69, 50, 49, 0].map(gradeOf)
+test('grades change at 95, 85, 70 and 50, and nothing with a HIGH finding is an A', () => {
+  const grades = [100, 95, 94, 85, 84, 70, 69, 50, 49, 0].map((score) => gradeOf(score, []))
   assert.equal(grades.join(''), 'AABBCCDDFF')
+  assert.equal(gradeOf(96, [{ severity: 'HIGH', unseen: true }]), 'B')
+  assert.equal(gradeOf(96, [{ severity: 'MEDIUM' }]), 'A')
 })
 
 test('a sound installation scores 100, and its report has every answer', () => {
