@@ -1,12 +1,21 @@
 /**
- * Signal through `signal-cli daemon --http`: server-sent events, read by the host from the daemon.
+ * Signal through `signal-cli daemon --http`: server-sent events, which the bot reads through the host.
  * There is no webhook: what calls itself one carries no proof, so every request is refused.
  * Facts: signal-cli-jsonrpc(5),
  * https://github.com/AsamK/signal-cli/blob/master/man/signal-cli-jsonrpc.5.adoc.
  */
 import { Buffer } from 'node:buffer'
 
-import type { Account, Channel, Draft, Message, Outgoing, Room, Sender } from './channel.ts'
+import type {
+  Account,
+  Channel,
+  Draft,
+  Message,
+  MessageClass,
+  Outgoing,
+  Room,
+  Sender,
+} from './channel.ts'
 import { emptyOk, indivisible, message, nobodyKnown, nowhere } from './channel.ts'
 import { theService, unknown } from './channel.ts'
 import { dig, field, id, instant, list, readJson, record, text } from './json.ts'
@@ -25,7 +34,17 @@ export const signal: Channel = {
       key: 'apiRoot',
       secret: false,
       required: false,
-      say: 'the address of signal-cli, for replies',
+      say: 'the address of "signal-cli daemon --http"',
+    },
+    {
+      key: 'agentToken',
+      secret: true,
+      required: false,
+      say: 'what the bot proves itself with: 32 or more random letters and digits, the first segment of the path that it is told',
+      problem: (value) =>
+        /^[A-Za-z0-9_-]{32,128}$/.test(value)
+          ? undefined
+          : 'is not 32 to 128 letters and digits: use the output of "openssl rand -hex 32"',
     },
   ],
   ids: {
@@ -44,24 +63,32 @@ export const signal: Channel = {
   withheld: () => emptyOk,
 }
 
-/**
- * One block of the event stream (WHATWG HTML §9.2.6), without its closing empty line: the message
- * in its data, or undefined for a comment or keep-alive, which holds none.
- */
-export function streamMessage(block: string, account: Account): Message | undefined {
-  const data = block
-    .split(/\r\n|\n|\r/)
-    .filter((one) => one === 'data' || one.startsWith('data:'))
-    .map((one) => one.slice(5).replace(/^ /, ''))
-  if (data.length === 0) return undefined
-  const bytes = Buffer.from(data.join('\n'))
+/** The data of one `receive` event of the stream. */
+export function streamMessage(data: string, account: Account): Message {
+  const bytes = Buffer.from(data)
   const read = readJson(bytes)
-  if (!read.ok) return unknown(name, account, `the event is ${read.because}`, digest(bytes))
-  return eventMessage(read.value, account)
+  const key = digest(bytes)
+  if (!read.ok) return unknown(name, account, `the event is ${read.because}`, key)
+  // The writer chooses the time of a message, so only the same event again is the same message.
+  return { ...eventMessage(read.value, account), dedupeKey: key, deliveryKey: key }
 }
 
-/** Parts of an envelope that hold what was said or done; exactly one may be there. */
-const parts = [
+/**
+ * The account as signal-cli names it: its number, or its account id where it has none. Undefined when `botIds` gives
+ * neither.
+ */
+export function ownAccount({ bot }: Account): string | undefined {
+  const number = bot.ids.find((one) => one.startsWith('+'))
+  return number ?? bot.ids.find((one) => one.startsWith('uuid:'))?.slice('uuid:'.length)
+}
+
+/** Whether an event or a call is for this account: signal-cli writes an account id without our prefix. */
+export function isOwnAccount(value: unknown, { bot }: Account): boolean {
+  return typeof value === 'string' && (bot.ids.includes(value) || bot.ids.includes(`uuid:${value}`))
+}
+
+/** Parts of an envelope that hold what was said or done; exactly one may be there, and nothing else of its kind. */
+const parts: readonly string[] = [
   'dataMessage',
   'editMessage',
   'syncMessage',
@@ -74,13 +101,19 @@ const parts = [
 /** The `params` of a `receive` notification. */
 export function eventMessage(event: unknown, account: Account): Message {
   const envelope = field(event, 'envelope')
-  const found = parts.filter((part) => record(field(envelope, part)) !== undefined)
+  const found = Object.entries(record(envelope) ?? {}).flatMap(([key, value]) =>
+    typeof value === 'object' && value !== null ? [key] : [],
+  )
   const [part, ...more] = found
   const sender = senderOf(envelope, account)
   const time = instant(field(envelope, 'timestamp'), 1)
   const dedupeKey = `${part ?? '?'}:${sender.id ?? '?'}:${time ?? '?'}`
-  if (part === undefined || more.length > 0) {
+  if (part === undefined || !parts.includes(part) || more.length > 0) {
     return unknown(name, account, 'an envelope that we do not know', dedupeKey)
+  }
+  const owner = field(event, 'account')
+  if (ownAccount(account) !== undefined && isThere(owner) && !isOwnAccount(owner, account)) {
+    return unknown(name, account, 'it is for another account', dedupeKey)
   }
   const base = { eventType: part, dedupeKey, at: time, sender }
   if (part === 'dataMessage') return said(base, field(envelope, part), account, event)
@@ -98,22 +131,42 @@ type Base = Pick<Draft, 'eventType' | 'dedupeKey' | 'at'> & { readonly sender: S
 
 function said(base: Base, data: unknown, account: Account, event: unknown): Message {
   const group = id(dig(data, 'groupInfo', 'groupId')) ?? id(dig(data, 'groupV2', 'id'))
+  const inGroup = [field(data, 'groupInfo'), field(data, 'groupV2')].some(isThere)
+  if (inGroup && group === undefined) {
+    return unknown(name, account, 'a group without an id', base.dedupeKey)
+  }
   const room: Room = group === undefined ? direct(base.sender.id) : { id: group, kind: 'group' }
   const own = [...account.bot.ids, id(field(event, 'account')) ?? '']
-  const ours = (value: unknown): boolean => own.includes(id(value) ?? '-')
+  const ours = (value: unknown): boolean => {
+    const one = id(value)
+    return one !== undefined && (own.includes(one) || own.includes(`uuid:${one.toLowerCase()}`))
+  }
   const named = list(field(data, 'mentions')).some(
-    (one) => ours(field(one, 'number')) || own.includes(`uuid:${text(field(one, 'uuid')) ?? '-'}`),
+    (one) => ours(field(one, 'number')) || ours(field(one, 'uuid')),
   )
-  const quoted = ours(dig(data, 'quote', 'author')) || ours(dig(data, 'quote', 'authorNumber'))
-  const reaction = record(field(data, 'reaction')) !== undefined
+  const quoted = ['author', 'authorNumber', 'authorUuid'].some((key) =>
+    ours(dig(data, 'quote', key)),
+  )
   return message(name, account, {
     ...base,
-    class: reaction ? 'reaction' : base.eventType === 'editMessage' ? 'edit' : 'message',
+    class: classOf(base, data),
     room,
     mentioned: group === undefined || named || quoted,
     mentionedBy: group === undefined ? undefined : named ? 'entity' : quoted ? 'reply' : undefined,
     replyTo: group === undefined && base.sender.id !== null ? { to: base.sender.id } : {},
   })
+}
+
+const isThere = (value: unknown): boolean => value !== undefined && value !== null
+
+/** A timer, a deletion or a vote is no words of its own: nobody is answered for it. */
+function classOf({ eventType }: Base, data: unknown): MessageClass {
+  if (record(field(data, 'reaction')) !== undefined) return 'reaction'
+  const words =
+    text(field(data, 'message')) !== undefined ||
+    ['sticker', 'pollCreate'].some((key) => record(field(data, key)) !== undefined) ||
+    ['attachments', 'contacts'].some((key) => list(field(data, key)).length > 0)
+  return eventType === 'dataMessage' && words ? 'message' : 'edit'
 }
 
 /** What the account itself did on another device. */
@@ -146,7 +199,7 @@ function invite(of: Message, words: string, account: Account): Outgoing {
   const to = of.replyTo['to']?.replace(/^uuid:/, '')
   const root = account.settings['apiRoot']
   if (to === undefined || root === undefined) return {}
-  const params = { recipient: [to], message: words, account: account.bot.ids[0] }
+  const params = { recipient: [to], message: words, account: ownAccount(account) }
   return {
     api: {
       method: 'POST',

@@ -79,7 +79,9 @@ const textOf = (doc: string): Row<string | undefined> => optional(text('a text')
 const serviceRows = {
   webhookSecret: secretOf('Telegram, Zalo: the secret_token that setWebhook was given.'),
   botToken: secretOf('Telegram, Slack, Discord, Zalo: the bot credential, for answers.'),
-  agentToken: secretOf('Telegram: what a bot that polls holds in place of the real token.'),
+  agentToken: secretOf(
+    'Telegram, Signal: what a bot that calls out through us holds and proves itself with.',
+  ),
   signingSecret: secretOf('Slack: the Signing Secret of the app.'),
   publicKey: textOf('Discord: the Public Key of the application.'),
   appSecret: secretOf('WhatsApp, Messenger, Instagram: the App Secret.'),
@@ -134,7 +136,7 @@ const accountOwnRows = {
   webhookPath: optional(urlPath, 'The exact path on which the service posts its updates.'),
   listen: optional(
     loopback,
-    "Telegram: where a bot that polls reaches Hardshell in place of the service's API root.",
+    "Telegram, Signal: where a bot that calls out reaches Hardshell in place of the service's API root.",
     { restart: true },
   ),
   apiRoot: optional(apiRoot, "The service's real API root, where it is not the usual one."),

@@ -160,11 +160,11 @@ function accountProblems(
 
 function listenProblems(
   channel: Channel,
-  { settings }: ChannelAccount['account'],
+  { settings, bot }: ChannelAccount['account'],
   path: string,
 ): readonly Problem[] {
-  if (channel.name !== 'telegram') {
-    const remedy = 'Remove it: only Telegram bots that poll are served yet.'
+  if (!callsOut.has(channel.name)) {
+    const remedy = `Remove it: only ${[...callsOut].join(' and ')} have bots that call out through us yet.`
     const message = 'is not available in this version for this channel'
     return [problem('NOT_AVAILABLE', `${path}.listen`, message, remedy)]
   }
@@ -178,8 +178,22 @@ function listenProblems(
     const remedy = "It is the service's real root; the bot is told the address in listen."
     problems.push(problem('EXCLUSIVE', `${path}.apiRoot`, 'is our own address in listen', remedy))
   }
+  if (channel.name === 'signal' && apiRoot === '') {
+    const remedy = 'Give the address of "signal-cli daemon --http", like "http://127.0.0.1:8080".'
+    problems.push(
+      problem('KEY_NEEDED', `${path}.apiRoot`, 'is missing, and listen needs it', remedy),
+    )
+  }
+  if (channel.name === 'signal' && !bot.ids.some((one) => /^(?:\+|uuid:)/.test(one))) {
+    const remedy = 'Give the number of the account, like "+15551230000", and its id as "uuid:…".'
+    const message = 'does not name the account, and a daemon may serve several'
+    problems.push(problem('KEY_NEEDED', `${path}.botIds`, message, remedy))
+  }
   return problems
 }
+
+/** Channels for whose service we stand in. */
+const callsOut: ReadonlySet<string> = new Set(['telegram', 'signal'])
 
 const missing = (path: string, say: string): Problem =>
   problem(
@@ -282,7 +296,7 @@ export function channelNotices(config: Config): readonly Notice[] {
   return channelAccounts(config).flatMap(({ channel, account, policy, path }) => {
     const notices: Notice[] = []
     const { apiRoot, listen } = account.settings
-    if (account.webhookPath === '' && apiRoot === undefined && listen === undefined) {
+    if (account.webhookPath === '' && listen === undefined) {
       notices.push({
         level: 'WARNING',
         code: 'CHANNEL_UNGUARDED',
@@ -290,7 +304,7 @@ export function channelNotices(config: Config): readonly Notice[] {
         message: 'has a policy but no road; no message of it comes through Hardshell yet',
         remedy:
           channel.proof === 'none'
-            ? `It has no webhook; see docs/channels/${channel.name}.md.`
+            ? `Set ${path}.listen, apiRoot and agentToken; see docs/channels/${channel.name}.md.`
             : `Set ${path}.webhookPath and the secret of the service; see docs/channels/${channel.name}.md.`,
       })
     }

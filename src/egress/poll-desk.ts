@@ -3,7 +3,8 @@ import { hash } from 'node:crypto'
 
 import type { Desk, Heard } from '../senders/desk.ts'
 import type { People } from '../senders/people.ts'
-import { Unrecorded, type PollDeps } from './poll-updates.ts'
+import { Unrecorded } from './door-book.ts'
+import type { PollDeps } from './poll-updates.ts'
 
 /** The ear of one account. A road on which the bot calls out has no answer of its own: strangers are told by a call. */
 export function pollEar(desk: Desk, people: Pick<People, 'record'>): PollDeps['hear'] {

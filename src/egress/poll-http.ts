@@ -113,3 +113,19 @@ export function meter(maxBytes: number): Transform {
     },
   })
 }
+
+/** Path and query of a request target, without the question mark. */
+export function splitTarget(target: string): readonly [path: string, query: string] {
+  const mark = target.indexOf('?')
+  return mark === -1 ? [target, ''] : [target.slice(0, mark), target.slice(mark + 1)]
+}
+
+/** The headers of these names that a message has exactly one text of. */
+export function picked(from: IncomingMessage, names: readonly string[]): Record<string, string> {
+  const kept: Record<string, string> = {}
+  for (const name of names) {
+    const value = from.headers[name]
+    if (typeof value === 'string') kept[name] = value
+  }
+  return kept
+}

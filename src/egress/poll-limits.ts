@@ -59,6 +59,36 @@ export const pollLimits = {
     max: 100,
     why: 'Withheld batches that are still confirmed once the time of a poll is over.',
   },
+  eventBytes: {
+    default: MiB(1),
+    min: KiB(16),
+    max: MiB(16),
+    why: 'A Signal message has at most 64 KiB of text; attachments are fetched apart.',
+  },
+  streamSilenceMs: {
+    default: minutes(2),
+    min: seconds(30),
+    max: minutes(60),
+    why: 'signal-cli gives a sign of life every 15 s; a stream without one, or one that its bot does not read, is dead.',
+  },
+  rpcBytes: {
+    default: MiB(32),
+    min: KiB(64),
+    max: MiB(256),
+    why: 'A call is read whole before it goes on; attachments may stand in it as data URIs.',
+  },
+  rpcHeldBytes: {
+    default: MiB(128),
+    min: MiB(32),
+    max: MiB(1024),
+    why: 'All calls that are held at once.',
+  },
+  rpcAnswerBytes: {
+    default: MiB(160),
+    min: MiB(1),
+    max: MiB(1024),
+    why: 'An attachment of 100 MB in base64.',
+  },
   refusalsPerMinute: {
     default: 60,
     min: 1,

@@ -36,14 +36,6 @@ export interface PollDeps {
   readonly now: () => number
 }
 
-/** What cannot be recorded does not go on. */
-export class Unrecorded extends Error {
-  constructor(failure: Error) {
-    super(`the audit log: ${failure.message}`, { cause: failure })
-    this.name = 'Unrecorded'
-  }
-}
-
 /** An answer in the shape of the Bot API, with a description of ours. */
 export function apiFailure(status: number, description: string): ApiAnswer {
   const body = Buffer.from(JSON.stringify({ ok: false, error_code: status, description }))

@@ -5,26 +5,29 @@
  * else goes on as it is (https://core.telegram.org/bots/api#making-requests).
  */
 import { Buffer } from 'node:buffer'
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 
-import type { AuditEntry, AuditSink } from '../audit/record.ts'
+import type { AuditSink } from '../audit/record.ts'
 import type { Account } from '../channels/channel.ts'
 import { sameSecret } from '../channels/proof.ts'
 import { messageOf } from '../errors.ts'
+import { openDoor, type Door } from './door.ts'
+import { DoorBook, Unrecorded } from './door-book.ts'
 import { askForm, readAsk, type PollAsk } from './poll-ask.ts'
 import {
   meter,
   openService,
+  picked,
   readWhole,
   ServiceSilent,
+  splitTarget,
   TooLarge,
   type Service,
 } from './poll-http.ts'
 import { pollLimits } from './poll-limits.ts'
-import { apiFailure, Poller, Unrecorded, type ApiAnswer, type PollDeps } from './poll-updates.ts'
+import { apiFailure, Poller, type ApiAnswer, type PollDeps } from './poll-updates.ts'
 
 /** Which bot is served, and where. */
 export interface TelegramRootSettings {
@@ -47,48 +50,15 @@ export interface TelegramRootDeps extends Pick<PollDeps, 'hear' | 'now'> {
   readonly onTrouble: (because: string) => void
 }
 
-/** A running stand-in. */
-export interface TelegramRoot {
-  readonly port: number
-  close(): Promise<void>
-}
-
 /** The Bot API where `apiRoot` is not set. */
 export const telegramApi = 'https://api.telegram.org'
 
 /** Listens for the bot; rejects when it cannot. */
-export async function openTelegramRoot(
+export function openTelegramRoot(
   settings: TelegramRootSettings,
   deps: TelegramRootDeps,
-): Promise<TelegramRoot> {
-  const root = new Root(settings, deps)
-  const server = createServer(
-    {
-      maxHeaderSize: pollLimits.headerBytes.default,
-      headersTimeout: pollLimits.headerTimeMs.default,
-      requestTimeout: pollLimits.requestTimeMs.default,
-      insecureHTTPParser: false,
-    },
-    (request, response) => void root.serve(request, response),
-  )
-  server.maxConnections = pollLimits.connections.default
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(settings.port, settings.host, () => {
-      server.off('error', reject)
-      resolve()
-    })
-  })
-  const address = server.address() as AddressInfo
-  return {
-    port: address.port,
-    close: () =>
-      new Promise((resolve) => {
-        root.close()
-        server.close(() => resolve())
-        server.closeAllConnections()
-      }),
-  }
+): Promise<Door> {
+  return openDoor(settings, new Root(settings, deps))
 }
 
 /** `/bot<credential>/<method>`. */
@@ -114,13 +84,12 @@ class Root {
   readonly #deps: TelegramRootDeps
   readonly #service: Service
   readonly #poller: Poller
-  readonly #open = new Set<AbortController>()
-  #minute = -1
-  #refused = 0
+  readonly #book: DoorBook
 
   constructor(settings: TelegramRootSettings, deps: TelegramRootDeps) {
     this.#settings = settings
     this.#deps = deps
+    this.#book = new DoorBook(deps, { channel: 'telegram', account: settings.account.id })
     this.#service = openService(settings.apiRoot, pollLimits.connections.default)
     this.#poller = new Poller(settings.account, {
       fetch: (ask, signal) => this.#getUpdates(ask, signal),
@@ -130,23 +99,19 @@ class Root {
   }
 
   /** Answers one request of the bot; never rejects. */
-  async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const gone = new AbortController()
-    this.#open.add(gone)
-    // The service ends a poll when another begins: one that nobody waits for must not stay.
-    response.once('close', () => gone.abort())
-    request.on('error', () => gone.abort())
+  async serve(
+    request: IncomingMessage,
+    response: ServerResponse,
+    signal: AbortSignal,
+  ): Promise<void> {
     try {
-      await this.#route(request, response, gone.signal)
+      await this.#route(request, response, signal)
     } catch (thrown) {
-      this.#failed(response, thrown, gone.signal)
-    } finally {
-      this.#open.delete(gone)
+      this.#failed(response, thrown, signal)
     }
   }
 
   close(): void {
-    for (const one of this.#open) one.abort()
     this.#service.close()
   }
 
@@ -229,7 +194,7 @@ class Root {
   ): Promise<void> {
     const maxBytes = pollLimits.uploadBytes.default
     if (Number(request.headers['content-length'] ?? 0) > maxBytes) throw new TooLarge(maxBytes)
-    await this.#record({ event: 'egress.allowed', method: request.method ?? '', path: `/${name}` })
+    await this.#book.allowed({ method: request.method ?? '', path: `/${name}` })
     const hasBody = request.method === 'POST'
     const from = await this.#service.call({
       method: request.method ?? '',
@@ -248,7 +213,7 @@ class Root {
     path: string,
     signal: AbortSignal,
   ): Promise<void> {
-    await this.#record({ event: 'egress.allowed', method: 'GET', path: '/file' })
+    await this.#book.allowed({ method: 'GET', path: '/file' })
     const from = await this.#service.call({
       method: 'GET',
       path: `/file/bot${this.#settings.botToken}${path}`,
@@ -313,7 +278,7 @@ class Root {
     answer: ApiAnswer,
     because: string,
   ): void {
-    this.#note({ status: answer.status, because })
+    this.#book.refused({ status: answer.status, because })
     response.setHeader('Connection', 'close')
     request.resume()
     this.#send(response, answer)
@@ -338,54 +303,6 @@ class Root {
       this.#send(response, apiFailure(502, 'Bad Gateway'))
     }
   }
-
-  /** Resolves once the record is in the kernel; rejects when it cannot be written. */
-  #record(entry: AuditEntry): Promise<void> {
-    const { channel, account } = this.#place()
-    return new Promise((resolve, reject) => {
-      this.#deps.audit.append({ ...entry, channel, identity: account }, (failure) => {
-        if (failure === undefined) resolve()
-        else reject(new Unrecorded(failure))
-      })
-    })
-  }
-
-  /** Records a refusal, at most so many a minute. */
-  #note({ status, because }: { status: number; because: string }): void {
-    const minute = Math.floor(this.#deps.now() / 60_000)
-    if (minute !== this.#minute) {
-      this.#minute = minute
-      this.#refused = 0
-    }
-    this.#refused += 1
-    if (this.#refused > pollLimits.refusalsPerMinute.default) return
-    const { channel, account } = this.#place()
-    this.#deps.audit.append({
-      event: 'egress.refused',
-      channel,
-      identity: account,
-      status,
-      because,
-    })
-  }
-
-  #place(): { readonly channel: string; readonly account: string } {
-    return { channel: 'telegram', account: this.#settings.account.id }
-  }
-}
-
-function splitTarget(target: string): readonly [string, string] {
-  const mark = target.indexOf('?')
-  return mark === -1 ? [target, ''] : [target.slice(0, mark), target.slice(mark + 1)]
-}
-
-function picked(from: IncomingMessage, names: readonly string[]): Record<string, string> {
-  const kept: Record<string, string> = {}
-  for (const name of names) {
-    const value = from.headers[name]
-    if (typeof value === 'string') kept[name] = value
-  }
-  return kept
 }
 
 /** The body of a request as a bounded stream that fails when the request breaks off. */

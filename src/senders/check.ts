@@ -59,9 +59,11 @@ export async function checkAccount(
 
 function secret({ channel, account, path }: CheckSubject): Found {
   if (account.webhookPath === '') {
-    return account.settings['apiRoot'] === undefined && account.settings['listen'] === undefined
-      ? wrong(`${path}.webhookPath is not set: no message of it comes through Hardshell`)
-      : ok('the bot calls through Hardshell; no webhook proof is needed')
+    if (account.settings['listen'] !== undefined) {
+      return ok('the bot calls through Hardshell; no webhook proof is needed')
+    }
+    const road = channel.proof === 'none' ? 'listen' : 'webhookPath'
+    return wrong(`${path}.${road} is not set: no message of it comes through Hardshell`)
   }
   const [problem] = settingProblems(channel, account)
   return problem === undefined ? ok('everything that the proof needs is set') : wrong(problem)
@@ -95,12 +97,19 @@ function rootOf({ hosts }: Channel, { settings }: Account): string | undefined {
   return named ?? (host === undefined ? undefined : `https://${host}`)
 }
 
+/** Where a service tells that it is the one meant: 200 there, and nothing else, is good. */
+const alive: Readonly<Record<string, string>> = { signal: '/api/v1/check' }
+
 async function service({ channel, account }: CheckSubject, { call }: CheckDeps): Promise<Found> {
   const root = rootOf(channel, account)
   if (root === undefined) return unknown('no address of the service is configured')
   try {
-    const { status } = await call({ method: 'GET', url: root, headers: ['Accept', '*/*'] })
-    return ok(`${new URL(root).host} answers (status ${status})`)
+    const path = Object.hasOwn(alive, channel.name) ? alive[channel.name] : undefined
+    const url = `${root}${path ?? ''}`
+    const { status } = await call({ method: 'GET', url, headers: ['Accept', '*/*'] })
+    return path === undefined || status === 200
+      ? ok(`${new URL(root).host} answers (status ${status})`)
+      : wrong(`${new URL(root).host} answers ${path} with status ${status}: is it ${channel.name}?`)
   } catch (thrown) {
     return wrong(`the service cannot be reached: ${reasonOf(thrown)}`)
   }

@@ -2,7 +2,7 @@
 import type { AuditSink } from '../audit/record.ts'
 import { channelAccounts } from '../config/channel-accounts.ts'
 import type { Loaded } from '../config/load.ts'
-import type { TelegramRoot } from '../egress/telegram-root.ts'
+import type { Door } from '../egress/door.ts'
 import { codeOf, Failure, messageOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { Desk } from '../senders/desk.ts'
@@ -26,9 +26,9 @@ export interface Egress {
 
 /** Opens a listener for each account that has one; a Failure names the key whose address cannot be used. */
 export async function openEgress({ config }: Loaded, parts: EgressParts): Promise<Egress> {
-  const roots = new Map<string, TelegramRoot>()
+  const doors = new Map<string, Door>()
   const close = async () => {
-    await Promise.all([...roots.values()].map((root) => root.close()))
+    await Promise.all([...doors.values()].map((door) => door.close()))
   }
   try {
     for (const { channel, account, path } of channelAccounts(config)) {
@@ -36,54 +36,46 @@ export async function openEgress({ config }: Loaded, parts: EgressParts): Promis
       if (listen === undefined) continue
       const desk = parts.people.desk(channel.name, account.id)
       if (desk === undefined) throw new Failure('NO_CHANNEL', `${path}: the account has no policy`)
-      const root = await opened(path, listen, () => telegramRoot(desk, { ...parts, path, listen }))
-      roots.set(placeKey(desk.place), root)
-      parts.log.info({ path, listen }, 'a bot that polls finds its API here')
+      const door = await opened(path, listen, () => doorOf(desk, { ...parts, path, listen }))
+      doors.set(placeKey(desk.place), door)
+      parts.log.info({ path, listen }, 'a bot that calls out finds its service here')
     }
   } catch (thrown) {
     await close()
     throw thrown
   }
-  return { ports: new Map([...roots].map(([name, { port }]) => [name, port])), close }
+  return { ports: new Map([...doors].map(([name, { port }]) => [name, port])), close }
 }
 
-interface RootParts extends EgressParts {
+interface DoorParts extends EgressParts {
   readonly path: string
   readonly listen: string
 }
 
-/** The rules between keys have made sure that both credentials are there; empty ones equal nothing. */
-async function telegramRoot(desk: Desk, parts: RootParts): Promise<TelegramRoot> {
-  const { people, audit, log, path, listen } = parts
+/** The rules between keys have made sure that the credentials and addresses are there; empty ones equal nothing. */
+async function doorOf(desk: Desk, { people, audit, log, path, listen }: DoorParts): Promise<Door> {
   const { account } = desk.settings
-  // Loaded where it is used: start-up is mostly modules.
-  const { openTelegramRoot, telegramApi } = await import('../egress/telegram-root.ts')
-  const { pollEar } = await import('../egress/poll-desk.ts')
-  const { apiRoot = telegramApi, botToken = '', agentToken = '' } = account.settings
+  const { apiRoot, botToken = '', agentToken = '' } = account.settings
   const colon = listen.lastIndexOf(':')
-  return openTelegramRoot(
-    {
-      account,
-      apiRoot,
-      botToken,
-      agentToken,
-      host: listen.slice(0, colon).replace(/^\[|\]$/g, ''),
-      port: Number(listen.slice(colon + 1)),
-    },
-    {
-      hear: pollEar(desk, people),
-      now: clocks.monotonic,
-      audit,
-      onTrouble: (because) => log.warn({ path, because }, 'a call of the bot failed'),
-    },
-  )
+  const host = listen.slice(0, colon).replace(/^\[|\]$/g, '')
+  const at = { account, agentToken, host, port: Number(listen.slice(colon + 1)) }
+  // Loaded where they are used: start-up is mostly modules.
+  const { pollEar } = await import('../egress/poll-desk.ts')
+  const deps = {
+    hear: pollEar(desk, people),
+    now: clocks.monotonic,
+    audit,
+    onTrouble: (because: string) => log.warn({ path, because }, 'a call of the bot failed'),
+  }
+  if (desk.place.channel === 'signal') {
+    const { openSignalRoot } = await import('../egress/signal-root.ts')
+    return openSignalRoot({ ...at, apiRoot: apiRoot ?? '' }, deps)
+  }
+  const { openTelegramRoot, telegramApi } = await import('../egress/telegram-root.ts')
+  return openTelegramRoot({ ...at, botToken, apiRoot: apiRoot ?? telegramApi }, deps)
 }
 
-async function opened(
-  path: string,
-  listen: string,
-  open: () => Promise<TelegramRoot>,
-): Promise<TelegramRoot> {
+async function opened(path: string, listen: string, open: () => Promise<Door>): Promise<Door> {
   try {
     return await open()
   } catch (thrown) {

@@ -340,18 +340,68 @@ test('generic: a list of signatures is good with one of ours in it', async () =>
 test('signal: nothing that calls itself a webhook is believed, and events are read from their data lines', async () => {
   const account = { ...accountOf({}), bot: { ids: ['+15550000000'], names: [] } }
   assert.equal(await ok(signal, post(json, '{}'), account), false)
-  assert.equal(streamMessage(':keep-alive', account), undefined)
-  assert.equal(streamMessage('event:receive', account), undefined)
-  assert.equal(streamMessage('data:{"a":1,"a":2}', account)?.class, 'unknown')
+  assert.equal(streamMessage('{"a":1,"a":2}', account).class, 'unknown')
   const envelope = { sourceNumber: '+15551230001', timestamp: 1, dataMessage: { message: 'x' } }
-  const text = JSON.stringify({ envelope }, null, 1)
-  const block = `event: receive\r\n${text
-    .split('\n')
-    .map((one) => `data: ${one}`)
-    .join('\r\n')}`
-  assert.equal(streamMessage(block, account)?.sender.id, '+15551230001')
+  assert.equal(streamMessage(JSON.stringify({ envelope }), account).sender.id, '+15551230001')
   const both = { envelope: { ...envelope, typingMessage: {} } }
-  assert.equal(streamMessage(`data:${JSON.stringify(both)}`, account)?.class, 'unknown')
+  assert.equal(streamMessage(JSON.stringify(both), account).class, 'unknown')
+})
+
+test('signal: what nobody knows beside a sign of typing does not slip through with it', () => {
+  const account = { ...accountOf({}), bot: { ids: ['+15550000000'], names: [] } }
+  const told = (more: object) =>
+    streamMessage(
+      JSON.stringify({ envelope: { timestamp: 1, typingMessage: {}, ...more } }),
+      account,
+    )
+  assert.equal(told({}).class, 'status')
+  for (const more of [{ newMessage: { message: 'x' } }, { words: ['x'] }, { dataMessage: {} }]) {
+    assert.equal(told(more).class, 'unknown')
+  }
+})
+
+test('signal: a group without an id is not a direct chat, and deeds without words ask for nothing', () => {
+  const account = { ...accountOf({}), bot: { ids: ['+15550000000'], names: [] } }
+  const said = (dataMessage: object) => {
+    const envelope = { sourceNumber: '+15551230001', timestamp: 1, dataMessage }
+    return streamMessage(JSON.stringify({ envelope }), account)
+  }
+  assert.equal(said({ message: 'x', groupInfo: {} }).class, 'unknown')
+  assert.equal(said({ message: 'x', groupV2: 'y' }).class, 'unknown')
+  assert.equal(
+    said({ message: null, expiresInSeconds: 60, isExpirationUpdate: true }).class,
+    'edit',
+  )
+  assert.equal(said({ message: null, remoteDelete: { timestamp: 1 } }).class, 'edit')
+  assert.equal(said({ message: null, attachments: [{ id: 'a' }] }).class, 'message')
+  assert.equal(said({ message: 'x' }).class, 'message')
+})
+
+test('signal: a sender who gives many messages one time is charged for each of them', () => {
+  const account = { ...accountOf({}), bot: { ids: ['+15550000000'], names: [] } }
+  const said = (message: string) => {
+    const envelope = { sourceNumber: '+15551230001', timestamp: 1, dataMessage: { message } }
+    return streamMessage(JSON.stringify({ envelope }), account).dedupeKey
+  }
+  assert.notEqual(said('one'), said('two'))
+  assert.equal(said('one'), said('one'))
+})
+
+test('signal: the bot is meant by its number or account id, in a mention or in what is quoted', () => {
+  const own = 'AAAAAAAA-1111-4111-8111-111111111111'
+  const ids = ['+15550000000', `uuid:${own.toLowerCase()}`]
+  const account = { ...accountOf({}), bot: { ids, names: [] } }
+  const said = (more: object) => {
+    const dataMessage = { message: 'x', groupInfo: { groupId: 'R3JvdXBJZExhYg==' }, ...more }
+    const envelope = { sourceNumber: '+15551230001', timestamp: 1, dataMessage }
+    return streamMessage(JSON.stringify({ envelope }), account).mentioned
+  }
+  assert.equal(said({}), false)
+  assert.equal(said({ mentions: [{ uuid: own }] }), true)
+  assert.equal(said({ mentions: [{ number: '+15550000000' }] }), true)
+  assert.equal(said({ mentions: [{ number: '+15550000001', name: '+15550000000' }] }), false)
+  assert.equal(said({ quote: { authorUuid: own } }), true)
+  assert.equal(said({ quote: { author: '+15550000001', text: own } }), false)
 })
 
 test('settings that cannot work are lines that never show the value', () => {

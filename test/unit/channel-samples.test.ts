@@ -152,9 +152,8 @@ for (const sample of fixture('discord-gateway').vectors) {
 for (const sample of fixture('signal-sse').vectors) {
   test(`signal: ${sample.name} is judged as expected`, () => {
     const of = fixture('signal-sse')
-    const block = `event:receive\nid: 1\ndata:${JSON.stringify(sample.sse?.data)}`
-    const message = streamMessage(block, accountFor('signal-sse', of, sample))
-    assert.ok(message !== undefined)
+    const data = JSON.stringify(sample.sse?.data)
+    const message = streamMessage(data, accountFor('signal-sse', of, sample))
     const verdicts = check([message], sample.expect.messages, policyOf(of))
     assert.equal(actionOf([message], verdicts), sample.expect.action)
   })

@@ -232,7 +232,8 @@ test('the id of a Telegram bot comes from its token', () => {
 })
 
 test('an API root keeps its path and loses the slash at its end', () => {
-  const root = (apiRoot: string) => telegram({ apiRoot, botToken: '1:abcdefgh' })
+  const hook = { webhookPath: '/tg', webhookSecret: secret }
+  const root = (apiRoot: string) => telegram({ ...hook, apiRoot, botToken: '1:abcdefgh' })
   const [one] = accountsOf(root('https://API.example.org/bots/'))
   assert.equal(one?.account.settings['apiRoot'], 'https://api.example.org/bots')
   for (const wrong of ['ftp://x', 'https://u:p@x', 'https://x/?a=1', 'x', 'https://x/#a']) {

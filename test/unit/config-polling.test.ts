@@ -61,3 +61,44 @@ test('another channel has no such road yet', () => {
   const slack = { channels: { slack: { listen: '127.0.0.1:8082' } } }
   assert.ok(codesOf(slack).includes('channels.slack.listen NOT_AVAILABLE'))
 })
+
+const signal = (more: object) => ({ channels: { signal: more } })
+const daemon = {
+  listen: '127.0.0.1:8083',
+  apiRoot: 'http://127.0.0.1:8080',
+  agentToken: 'k7Qp2vXz9LmN4rTb8WcY6dHf3sJg1AeU',
+  botIds: ['+15550000000'],
+}
+
+test('a bot that reads Signal needs the daemon, a credential of its own and the account', () => {
+  assert.deepEqual(codesOf(signal({ listen: '127.0.0.1:8083' })), [
+    'channels.signal.agentToken SECRET_MISSING',
+    'channels.signal.apiRoot KEY_NEEDED',
+    'channels.signal.botIds KEY_NEEDED',
+  ])
+  const codes = load(signal(daemon)).notices.map(({ code }) => code)
+  assert.ok(!codes.includes('CHANNEL_UNGUARDED'))
+  assert.deepEqual(codesOf(signal({ ...daemon, botIds: ['guard'] })), [
+    'channels.signal.botIds KEY_NEEDED',
+  ])
+  assert.doesNotThrow(() =>
+    load(signal({ ...daemon, botIds: ['uuid:11111111-1111-4111-8111-111111111111'] })),
+  )
+})
+
+test('the credential of a Signal bot is long and fits into a path', () => {
+  for (const agentToken of ['short', 'a/b'.repeat(20), 'ä'.repeat(40)]) {
+    assert.deepEqual(codesOf(signal({ ...daemon, agentToken })), [
+      'channels.signal.agentToken FORMAT',
+    ])
+  }
+})
+
+test('the address of a service alone is no road', () => {
+  for (const config of [
+    signal({ apiRoot: 'http://127.0.0.1:8080' }),
+    telegram({ apiRoot: 'http://127.0.0.1:8081', botToken: real }),
+  ]) {
+    assert.ok(load(config).notices.some(({ code }) => code === 'CHANNEL_UNGUARDED'))
+  }
+})
