@@ -53,7 +53,7 @@ export function tellWritten({ io, json }: Call, written: Written): void {
     const others = sealed.filter((path) => path !== key)
     if (sealed.includes(key)) io.err(`${key} is sealed`)
     if (others.length > 0) {
-      io.err(`sealed too, as it was plain text: ${others.join(', ')}. ${backup} still shows it`)
+      io.err(`sealed too, as it was plain text: ${others.join(', ')}; so is the copy`)
     }
   }
   for (const problem of left) io.err(`still wrong: ${lineOf(problem)}`)

@@ -1,7 +1,9 @@
 /** `hardshell doctor`: what is wrong, on which hop, and the command that mends it. */
+import { randomBytes } from 'node:crypto'
 import { Failure } from '../errors.ts'
 import type { Report } from '../posture/report.ts'
 import type { Call, Command, ExitCode } from './command.ts'
+import { named, record } from './record.ts'
 
 /** The command `doctor`. */
 export const doctorCommands: readonly Command[] = [
@@ -9,7 +11,7 @@ export const doctorCommands: readonly Command[] = [
     name: 'doctor',
     summary: 'Show what is wrong on the way from client to agent, and the command that mends it.',
     options: {
-      fix: { type: 'boolean', summary: 'Put file modes right, after a copy of what they were.' },
+      fix: { type: 'boolean', summary: 'Put file modes right and seal copies that show secrets.' },
       config: {
         type: 'string',
         value: 'FILE',
@@ -55,15 +57,21 @@ async function doctor(call: Call): Promise<ExitCode> {
 }
 
 async function mend(
-  { io }: Call,
+  call: Call,
   context: Awaited<ReturnType<typeof import('./posture.ts').contextOf>>,
   report: Report,
 ): Promise<readonly string[]> {
+  const { io } = call
   const { planOf, applyPlan, stepLine } = await import('../posture/fix.ts')
-  const plan = planOf(report, context, io.env).filter(({ kind }) => kind === 'chmod')
+  const plan = planOf(report, context, io.env).filter(({ kind }) => kind !== 'token')
   if (plan.length === 0) return []
-  applyPlan(plan, context, io.env, () => {
+  const noToken = () => {
     throw new Failure('UNEXPECTED', 'doctor makes no token')
+  }
+  const steps = plan.map(stepLine)
+  await record(call, 'doctor --fix', named(steps), () => {
+    applyPlan(plan, context, io.env, noToken, randomBytes)
+    return { value: undefined, about: named(steps) }
   })
-  return plan.map(stepLine)
+  return steps
 }

@@ -1,6 +1,7 @@
 /** `hardshell security migrate | rollback`. */
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
 import {
   applyMigration,
   mendModes,
@@ -11,8 +12,11 @@ import {
 import type { Done, Plan } from '../config/migration.ts'
 import { parseJson5 } from '../config/json5.ts'
 import { lineOf } from '../config/problems.ts'
+import { restoreCopy } from '../config/restore.ts'
 import { secretsIn, spellPath } from '../config/sealing.ts'
+import { homeOf } from '../home.ts'
 import type { Call, Command, ExitCode, Io } from './command.ts'
+import { named, record } from './record.ts'
 
 /** One box of the checklist; `done` undefined: it cannot be seen from here. */
 export interface Box {
@@ -156,7 +160,23 @@ function tell(io: Io, plan: Plan, done: Done | undefined, mended: readonly strin
   }
 }
 
-function migrate(call: Call): Promise<ExitCode> {
+/** The keys that a migration changed, for the record of it. */
+function changedBy(
+  { migrated, token }: Plan,
+  done: Done | undefined,
+  mended: readonly string[],
+): string | undefined {
+  const wrote = done?.backup !== undefined
+  const keys = wrote ? migrated.changes.map(({ path }) => path).filter((path) => path !== '') : []
+  return named([
+    ...(wrote && token !== undefined ? ['a new token'] : []),
+    ...new Set(keys),
+    ...(done?.sealed ?? []).map((path) => `sealed ${path}`),
+    ...(mended.length === 0 ? [] : [`${mended.length} file modes`]),
+  ])
+}
+
+async function migrate(call: Call): Promise<ExitCode> {
   const { io, json, options } = call
   const [from, config] = [textOption(options['from']), textOption(options['config'])]
   const dry = options['dry-run'] === true
@@ -164,9 +184,15 @@ function migrate(call: Call): Promise<ExitCode> {
     ...(from === undefined ? {} : { from }),
     ...(config === undefined ? {} : { config }),
   })
-  const mended = dry ? [] : mendModes(places)
-  const plan = planMigration(places, io.env, randomBytes)
-  const done = dry ? undefined : applyMigration(plan, io.env, randomBytes)
+  const work = () => {
+    const mended = dry ? [] : mendModes(places)
+    const plan = planMigration(places, io.env, randomBytes)
+    const done = dry ? undefined : applyMigration(plan, io.env, randomBytes)
+    return { value: { mended, plan, done }, about: changedBy(plan, done, mended) }
+  }
+  const { mended, plan, done } = dry
+    ? work().value
+    : await record(call, 'security migrate', places.from ?? places.to, work)
   if (json) {
     const { migrated, token } = plan
     const { changes, left } = migrated
@@ -175,8 +201,32 @@ function migrate(call: Call): Promise<ExitCode> {
     const more = { ...places, mended, changes, left, checklist: boxes, ...shown }
     io.out(JSON.stringify({ dryRun: dry, ...more, ...done, difference: difference(plan) }))
   } else tell(io, plan, done, mended)
-  return Promise.resolve(0)
+  return 0
 }
+
+async function bringBack(call: Call, copy: string, config: string | undefined): Promise<ExitCode> {
+  const { io, json } = call
+  const done = await record(call, 'security rollback', copy, () => {
+    const value = restoreCopy(copy, config, io.env, randomBytes)
+    return { value, about: value.changed ? `${value.file} from ${copy}` : undefined }
+  })
+  if (json) {
+    io.out(JSON.stringify(done))
+    return 0
+  }
+  const { file, backup, changed, plain, left } = done
+  const where = backup === undefined ? '' : `; what stood there is in ${backup}`
+  io.out(changed ? `restored ${file}${where}` : `${file} says so already; nothing was changed`)
+  if (plain) io.out('it shows secrets again: "hardshell secrets init --seal" seals them')
+  for (const problem of left) io.err(`still wrong: ${lineOf(problem)}`)
+  return 0
+}
+
+const configOption = {
+  type: 'string',
+  value: 'FILE',
+  summary: 'The file to write; else HARDSHELL_CONFIG, then the one in the home.',
+} as const
 
 /** The rows of `hardshell security` that bring in other configurations. */
 export const migrateCommands: readonly Command[] = [
@@ -190,23 +240,32 @@ export const migrateCommands: readonly Command[] = [
         value: 'FILE',
         summary: 'What to read; else the first that is there of the places where agents keep it.',
       },
-      config: {
-        type: 'string',
-        value: 'FILE',
-        summary: 'The file to write; else HARDSHELL_CONFIG, then the one in the home.',
-      },
+      config: configOption,
       'dry-run': { type: 'boolean', summary: 'Writes nothing and prints what would change.' },
     },
     run: migrate,
   },
   {
     name: 'security rollback',
-    summary: 'Brings back, byte for byte, what the last migration changed.',
-    run: ({ io, json }) => {
-      const { restored, kept } = rollBack(io.env)
+    summary:
+      'Brings back, byte for byte, what the last migration changed, or a copy of the configuration.',
+    positionals: '[copy]',
+    options: { config: configOption },
+    run: async (call) => {
+      const { io, json, options, positionals } = call
+      const [copy] = positionals
+      if (copy !== undefined) return bringBack(call, resolve(copy), textOption(options['config']))
+      // Without a home there is nothing to undo, and no log to begin for it.
+      const work = () => {
+        const value = rollBack(io.env, randomBytes)
+        return { value, about: named(value.restored) }
+      }
+      const { restored, kept } = existsSync(homeOf(io.env))
+        ? await record(call, 'security rollback', undefined, work)
+        : work().value
       if (json) io.out(JSON.stringify({ restored, kept }))
       else io.out(`restored ${restored.join(', ')}; what stood there is in ${kept}`)
-      return Promise.resolve(0)
+      return 0
     },
   },
 ]

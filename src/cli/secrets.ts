@@ -3,7 +3,9 @@ import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { rotateKey } from '../config/rotate.ts'
-import { sealingKey, writeJudged } from '../config/set.ts'
+import { plainCopies, sealCopies } from '../config/copies.ts'
+import { sealingKey } from '../config/sealing.ts'
+import { writeJudged } from '../config/set.ts'
 import { configPath, readConfigText } from '../config/write.ts'
 import type { ConfigText } from '../config/write.ts'
 import { Failure } from '../errors.ts'
@@ -12,6 +14,7 @@ import { packBackup, passphraseFault, unpackBackup } from '../secrets/backup.ts'
 import { findKeys, keyFiles, makeKey, saveKey } from '../secrets/key.ts'
 import type { Call, Command, ExitCode } from './command.ts'
 import { readSecret } from './config-write.ts'
+import { named, record } from './record.ts'
 
 const configOption = {
   type: 'string',
@@ -31,28 +34,44 @@ function configIf(call: Call): ConfigText | undefined {
   return existsSync(file) ? readConfigText(call.io.env, named) : undefined
 }
 
-function init(call: Call): Promise<ExitCode> {
+async function init(call: Call): Promise<ExitCode> {
   const { io, json, options } = call
-  const { home } = configPath(io.env, namedIn(call))
-  const config = configIf(call)
+  const { home, file } = configPath(io.env, namedIn(call))
   const had = findKeys(home, io.env)
-  const made = had.current === undefined ? newKey(call, home, config) : undefined
-  const key = made ?? had.current
-  const seals = options['seal'] === true && config !== undefined && key !== undefined
-  const written = seals ? writeJudged(config, config.text, key, io.env, randomBytes) : undefined
+  const work = () => {
+    const config = configIf(call)
+    const made = had.current === undefined ? newKey(call, home, config) : undefined
+    const key = made ?? had.current
+    const seals = options['seal'] === true && config !== undefined && key !== undefined
+    const written = seals ? writeJudged(config, config.text, key, io.env, randomBytes) : undefined
+    const copies = key === undefined ? [] : sealCopies(home, file, key, randomBytes)
+    const changed = [
+      ...(made === undefined ? [] : [`key ${made.id}`]),
+      ...[...(written?.sealed ?? []), ...copies].map((path) => `sealed ${path}`),
+    ]
+    return { value: { made, key, written, copies }, about: named(changed) }
+  }
+  const due = options['seal'] === true || plainCopies(home, file).length > 0
+  const changes = had.current === undefined || due
+  const { made, key, written, copies } = changes
+    ? await record(call, 'secrets init', undefined, work)
+    : work().value
   const where = made === undefined ? had.where : keyFiles(home).current
   if (json) {
     const { sealed = [], backup } = written ?? {}
-    io.out(JSON.stringify({ key: key?.id, where, made: made !== undefined, sealed, backup }))
-    return Promise.resolve(0)
+    io.out(
+      JSON.stringify({ key: key?.id, where, made: made !== undefined, sealed, backup, copies }),
+    )
+    return 0
   }
   io.out(`${made === undefined ? 'there is a key already' : 'made a key'}: ${where} (${key?.id})`)
   if (made !== undefined) io.out('keep a copy of it elsewhere: "hardshell secrets backup FILE"')
-  for (const path of written?.sealed ?? []) io.out(`sealed ${path}`)
+  for (const path of [...(written?.sealed ?? []), ...copies]) io.out(`sealed ${path}`)
   if (written?.backup !== undefined) {
-    io.out(`the file from before is ${written.backup}; it still shows these secrets`)
+    io.out(`the file from before is ${written.backup}, sealed too`)
+    io.out(`"hardshell security rollback ${written.backup}" brings it back`)
   }
-  return Promise.resolve(0)
+  return 0
 }
 
 /** A first key; refused where something is sealed with a lost one. */
@@ -61,19 +80,23 @@ function newKey({ io }: Call, home: string, config: ConfigText | undefined) {
   return sealingKey(config, io.env, randomBytes).key
 }
 
-function rotate(call: Call): Promise<ExitCode> {
+async function rotate(call: Call): Promise<ExitCode> {
   const { io, json } = call
   const { home } = configPath(io.env, namedIn(call))
-  const done = rotateKey(home, configIf(call), io.env, randomBytes)
+  const done = await record(call, 'secrets rotate-key', undefined, () => {
+    const value = rotateKey(home, configIf(call), io.env, randomBytes)
+    const keys = `key ${value.previous} gave way to ${value.key}`
+    const anew = named(value.sealed)
+    return { value, about: anew === undefined ? keys : `${keys}; sealed anew ${anew}` }
+  })
   if (json) io.out(JSON.stringify(done))
   else {
     io.out(`the key is ${done.key} now; ${done.sealed.length} sealed values were sealed anew`)
-    io.out(
-      `${keyFiles(home).previous} opens older copies of the configuration; remove it with them`,
-    )
+    if (done.copies.length > 0) io.out(`so were ${done.copies.length} copies of older files`)
+    io.out(`${keyFiles(home).previous} opens copies that are elsewhere; remove it with them`)
     io.out('a backup from before does not open what is sealed from now on: make a new one')
   }
-  return Promise.resolve(0)
+  return 0
 }
 
 async function backup(call: Call): Promise<ExitCode> {
@@ -95,7 +118,10 @@ async function backup(call: Call): Promise<ExitCode> {
     throw new Failure('PASSPHRASE', 'the two passphrases differ')
   }
   const keys = [current, ...others]
-  writeAtomic(file, `${packBackup(keys, passphrase, randomBytes)}\n`)
+  await record(call, 'secrets backup', file, () => {
+    writeAtomic(file, `${packBackup(keys, passphrase, randomBytes)}\n`)
+    return { value: undefined, about: `key ${current.id} to ${file}` }
+  })
   if (json) io.out(JSON.stringify({ file, keys: keys.map(({ id }) => id) }))
   else io.out(`wrote ${file}; with its passphrase it brings back key ${current.id}`)
   return 0
@@ -118,8 +144,16 @@ async function restore(call: Call): Promise<ExitCode> {
   }
   const files = keyFiles(home)
   const [older] = others
-  if (there === undefined) saveKey(files.current, first)
-  if (older !== undefined && !existsSync(files.previous)) saveKey(files.previous, older)
+  await record(call, 'secrets restore', `key ${first.id}`, () => {
+    const saved = [
+      ...(there === undefined ? [{ path: files.current, key: first }] : []),
+      ...(older === undefined || existsSync(files.previous)
+        ? []
+        : [{ path: files.previous, key: older }]),
+    ]
+    for (const { path, key } of saved) saveKey(path, key)
+    return { value: undefined, about: named(saved.map(({ key }) => `key ${key.id}`)) }
+  })
   if (json)
     io.out(JSON.stringify({ key: first.id, where: files.current, restored: there === undefined }))
   else if (there === undefined) io.out(`restored key ${first.id} to ${files.current}`)
@@ -131,7 +165,7 @@ async function restore(call: Call): Promise<ExitCode> {
 export const secretsCommands: readonly Command[] = [
   {
     name: 'secrets init',
-    summary: 'Makes the key that seals secrets, if there is none.',
+    summary: 'Makes the key that seals secrets, if there is none, and seals copies that show some.',
     options: {
       config: configOption,
       seal: { type: 'boolean', summary: 'Seals every plain secret of the configuration in place.' },
@@ -140,7 +174,7 @@ export const secretsCommands: readonly Command[] = [
   },
   {
     name: 'secrets rotate-key',
-    summary: 'Makes a new key and seals every sealed value of the configuration anew.',
+    summary: 'Makes a new key and seals every sealed value and copy anew.',
     options: { config: configOption },
     run: rotate,
   },

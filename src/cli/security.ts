@@ -122,7 +122,7 @@ async function fix(
   const make = () => randomBytes(32).toString('base64url')
   const steps = named(plan.map(stepLine))
   const { backup, token } = await record(call, 'security audit --fix', steps, () => ({
-    value: applyPlan(plan, context, io.env, make),
+    value: applyPlan(plan, context, io.env, make, randomBytes),
     about: steps,
   }))
   if (!quiet) {

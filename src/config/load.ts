@@ -13,7 +13,7 @@ import type { Env } from './environment.ts'
 import { parseJson5 } from './json5.ts'
 import { findKeys, keyVariable } from '../secrets/key.ts'
 import type { Keyring } from '../secrets/key.ts'
-import { open } from '../secrets/vault.ts'
+import { isSealedFile, open } from '../secrets/vault.ts'
 import { ConfigFailure } from './problems.ts'
 import type { Notice, Problem, ProblemCode } from './problems.ts'
 import { readDocument, readSecret, withoutLineEnd } from './read.ts'
@@ -275,7 +275,8 @@ export function loadConfig(options: LoadOptions): Loaded {
     sources,
   }
   const parsed = source.problems.length > 0 ? undefined : parseJson5(source.text)
-  if (parsed !== undefined) problems.push(...parsed.problems)
+  if (isSealedFile(source.text)) problems.push(sealedCopy)
+  else if (parsed !== undefined) problems.push(...parsed.problems)
   if (parsed === undefined || parsed.value === undefined) {
     throw new ConfigFailure(source.file, problems)
   }
@@ -311,6 +312,13 @@ export function loadConfig(options: LoadOptions): Loaded {
     secretSources: sources,
     secretFile,
   })
+}
+
+const sealedCopy: Problem = {
+  code: 'SEALED',
+  path: '',
+  message: 'is a sealed copy',
+  remedy: 'Bring it back with "hardshell security rollback COPY".',
 }
 
 const noAddress: Problem = {

@@ -13,6 +13,9 @@ import { dirname, join, resolve } from 'node:path'
 import { Failure, codeOf } from '../errors.ts'
 import { ensureDir, readOwn, writeAtomic } from '../files.ts'
 import { judgeToken } from '../identity/token-rule.ts'
+import { findKeys } from '../secrets/key.ts'
+import type { Keyring, SecretsKey } from '../secrets/key.ts'
+import { sealFile } from '../secrets/vault.ts'
 import { applyDocument } from './edit.ts'
 import type { Env } from './environment.ts'
 import { parseJson5 } from './json5.ts'
@@ -21,8 +24,8 @@ import type { Migrated } from './migrate.ts'
 import { valueAt } from './paths.ts'
 import type { Json } from './paths.ts'
 import { lineOf } from './problems.ts'
-import { sealingKey } from './set.ts'
-import { sealPlain } from './sealing.ts'
+import { openCopy } from './copies.ts'
+import { sealPlain, sealingKey } from './sealing.ts'
 import { checkWritable, configPath, judgeText } from './write.ts'
 
 type Random = (bytes: number) => Uint8Array
@@ -188,8 +191,13 @@ function migrationsIn(home: string): readonly string[] {
     .toSorted()
 }
 
-/** Copies the files that are about to change; the manifest comes last, so that half a copy is none. */
-function keepCopies(home: string, paths: readonly string[]): string {
+/** Copies the files that are about to change, sealed; the manifest comes last, so that half a copy is none. */
+function keepCopies(
+  home: string,
+  paths: readonly string[],
+  key: SecretsKey,
+  random: Random,
+): string {
   const number = Number(migrationsIn(home).at(-1) ?? '0') + 1
   const folder = join(migrationFolder(home), String(number).padStart(4, '0'))
   rmSync(folder, { recursive: true, force: true })
@@ -197,7 +205,7 @@ function keepCopies(home: string, paths: readonly string[]): string {
   const files = paths.map((path, index) => {
     if (!existsSync(path)) return { path, copy: undefined }
     const copy = `file-${index}`
-    writeAtomic(join(folder, copy), readFileSync(path))
+    writeAtomic(join(folder, copy), sealFile(key, readFileSync(path), random))
     return { path, copy }
   })
   const manifest: Manifest = { files }
@@ -224,13 +232,14 @@ export function applyMigration(plan: Plan, env: Env, random: Random): Done {
   const { to, home, before, token, tokenFile } = plan
   checkWritable(to, env)
   const config = { file: to, home, text: plan.text }
-  const { text, sealed } = sealAll(plan, env, random)
+  const { key } = sealingKey(config, env, random)
+  const { text, sealed } = sealPlain(plan.text, key, random)
   if (text === before && token === undefined) return { backup: undefined, sealed: [] }
-  const backup = keepCopies(home, token === undefined ? [to] : [to, tokenFile])
+  const backup = keepCopies(home, token === undefined ? [to] : [to, tokenFile], key, random)
   if (token !== undefined) writeAtomic(tokenFile, `${token}\n`)
   const wrong = judgeText({ ...config, text }, env).find(({ code }) => !outside.has(code))
   if (wrong !== undefined) {
-    restore(join(backup, 'manifest.json'))
+    putBack(openCopies(backup, findKeys(home, env)))
     rmSync(backup, { recursive: true, force: true })
     throw new Failure(wrong.code, `${to} would not load: ${lineOf(wrong)} Nothing was changed.`)
   }
@@ -238,26 +247,36 @@ export function applyMigration(plan: Plan, env: Env, random: Random): Done {
   return { backup, sealed }
 }
 
-function sealAll(
-  { to, home, text }: Plan,
-  env: Env,
-  random: Random,
-): { readonly text: string; readonly sealed: readonly string[] } {
-  const { key } = sealingKey({ file: to, home, text }, env, random)
-  return sealPlain(text, key, random)
+interface Restored {
+  readonly path: string
+  /** Undefined: there was no such file. */
+  readonly content: Buffer | undefined
 }
 
-function restore(manifestFile: string): readonly string[] {
-  const { files } = JSON.parse(readFileSync(manifestFile, 'utf8')) as Manifest
-  for (const { path, copy } of files) {
-    if (copy !== undefined) writeAtomic(path, readFileSync(join(dirname(manifestFile), copy)))
+/** What the copies of a migration hold. Throws Failure when one does not open. */
+function openCopies(folder: string, keys: Keyring): readonly Restored[] {
+  const { files } = JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8')) as Manifest
+  return files.map(({ path, copy }) => ({
+    path,
+    content: copy === undefined ? undefined : openCopy(join(folder, copy), keys),
+  }))
+}
+
+function putBack(files: readonly Restored[]): void {
+  for (const { path, content } of files) {
+    if (content !== undefined) writeAtomic(path, content)
     else if (existsSync(path)) unlinkSync(path)
   }
-  return files.map(({ path }) => path)
 }
 
-/** Brings back, byte for byte, what the last migration changed. What stood there since is kept in the same folder. */
-export function rollBack(env: Env): {
+/**
+ * Brings back, byte for byte, what the last migration changed. What stood there since is kept in the same folder, sealed
+ * where there is a key. Throws Failure, and then nothing was changed: there is no migration, or a copy does not open.
+ */
+export function rollBack(
+  env: Env,
+  random: Random,
+): {
   readonly restored: readonly string[]
   readonly kept: string
 } {
@@ -267,14 +286,18 @@ export function rollBack(env: Env): {
     throw new Failure('NO_MIGRATION', `no migration in ${migrationFolder(home)} is left to undo`)
   }
   const folder = join(migrationFolder(home), last)
-  const manifest = join(folder, 'manifest.json')
-  const { files } = JSON.parse(readFileSync(manifest, 'utf8')) as Manifest
+  const keys = findKeys(home, env)
+  const { current } = keys
+  const files = openCopies(folder, keys)
   for (const [index, { path }] of files.entries()) {
-    if (existsSync(path)) writeAtomic(join(folder, `undone-${index}`), readFileSync(path))
+    if (!existsSync(path)) continue
+    const since = readFileSync(path)
+    const copy = current === undefined ? since : sealFile(current, since, random)
+    writeAtomic(join(folder, `undone-${index}`), copy)
   }
-  const restored = restore(manifest)
+  putBack(files)
   const kept = join(migrationFolder(home), `undone-${last}`)
   rmSync(kept, { recursive: true, force: true })
   renameSync(folder, kept)
-  return { restored, kept }
+  return { restored: files.map(({ path }) => path), kept }
 }

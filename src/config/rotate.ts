@@ -1,15 +1,16 @@
 /**
- * A new key for everything that is sealed. Three writes, each whole or not at all; after any of them, and after none,
- * the configuration loads: what it is sealed with is always among the keys in the home.
+ * A new key for everything that is sealed. Each write is whole or not at all; after any of them, and after none, the
+ * configuration loads and every copy opens: what they are sealed with is always among the keys in the home.
  */
 import { existsSync, renameSync } from 'node:fs'
 import { Failure } from '../errors.ts'
 import { findKeys, keyFiles, keyOf, parseKey, saveKey } from '../secrets/key.ts'
 import type { SecretsKey } from '../secrets/key.ts'
 import { readTrusted, syncFolder } from '../files.ts'
+import { resealCopies } from './copies.ts'
 import { sealAnew } from './sealing.ts'
 import type { Env } from './environment.ts'
-import { checkWritable, writeConfigText } from './write.ts'
+import { checkWritable, configPath, writeConfigText } from './write.ts'
 import type { ConfigText } from './write.ts'
 
 /** What a rotation did. */
@@ -20,6 +21,8 @@ export interface Rotated {
   readonly sealed: readonly string[]
   /** The copy of the configuration from before; undefined where nothing is sealed. */
   readonly backup: string | undefined
+  /** Copies of older files that were sealed anew. */
+  readonly copies: readonly string[]
 }
 
 /**
@@ -52,14 +55,18 @@ export function rotateKey(
   saveKey(files.next, next)
   step('next key')
   const changed = config !== undefined && anew.sealed.length > 0
-  const backup = changed ? writeConfigText(config, anew.text, env) : undefined
+  const backup = changed ? writeConfigText(config, anew.text, env, random) : undefined
   step('configuration')
+  // Copies too: an older one must open when the key before the last is gone, and the last may be removed at once.
+  const { file } = config ?? configPath(env)
+  const copies = resealCopies(home, file, { ...keys, others: [...keys.others, next] }, next, random)
+  step('copies')
   saveKey(files.previous, current)
   step('previous key')
   renameSync(files.next, files.current)
   syncFolder(files.current)
   step('current key')
-  return { key: next.id, previous: current.id, sealed: anew.sealed, backup }
+  return { key: next.id, previous: current.id, sealed: anew.sealed, backup, copies }
 }
 
 /** The key that a rotation before this one left behind when it was cut off, or a fresh one. */

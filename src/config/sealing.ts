@@ -1,9 +1,11 @@
 /** Secrets in the text of a configuration: which there are, how each stands there, and putting seals on them. */
 import { Failure } from '../errors.ts'
+import { findKeys, keyFiles, makeKey } from '../secrets/key.ts'
 import type { Keyring, SecretsKey } from '../secrets/key.ts'
 import { headerOf, open, seal } from '../secrets/vault.ts'
 import { setValue } from './edit.ts'
 import type { Step } from './edit.ts'
+import type { Env } from './environment.ts'
 import { parseJson5 } from './json5.ts'
 import { tree } from './tree.ts'
 import type { Node } from './tree.ts'
@@ -56,6 +58,24 @@ export function secretsIn(
 /** The path of a secret as people write it. */
 export function spellPath(path: readonly Step[]): string {
   return path.join('.')
+}
+
+/** The key that seals; made where there is none and nothing is sealed yet. Throws Failure. */
+export function sealingKey(
+  { home, text, file }: { readonly home: string; readonly text: string; readonly file: string },
+  env: Env,
+  random: Random,
+): { readonly key: SecretsKey; readonly made: string | undefined } {
+  const { current, where } = findKeys(home, env)
+  if (current !== undefined) return { key: current, made: undefined }
+  const sealed = secretsIn(parseJson5(text).value).find(({ kind }) => kind === 'sealed')
+  if (sealed !== undefined) {
+    throw new Failure(
+      'SECRETS_KEY',
+      `${where} does not exist, but ${spellPath(sealed.path)} in ${file} is sealed: bring the key back with "hardshell secrets restore". Nothing was changed.`,
+    )
+  }
+  return { key: makeKey(home, env, random), made: keyFiles(home).current }
 }
 
 /** The text with every plain secret sealed in its place, and the paths of those. The text must be JSON5. */

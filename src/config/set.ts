@@ -1,6 +1,5 @@
 /** One value of the configuration set anew: sealed if it is secret, judged with the whole, its span alone replaced. */
 import { Failure } from '../errors.ts'
-import { findKeys, keyFiles, makeKey } from '../secrets/key.ts'
 import type { SecretsKey } from '../secrets/key.ts'
 import { seal } from '../secrets/vault.ts'
 import { setValue } from './edit.ts'
@@ -11,7 +10,7 @@ import { lineOf } from './problems.ts'
 import type { Problem } from './problems.ts'
 import type { Row } from './row.ts'
 import { spellings } from './schema.ts'
-import { sealPlain, secretAt, secretsIn, spellPath } from './sealing.ts'
+import { sealPlain, sealingKey, secretAt, secretsIn, spellPath } from './sealing.ts'
 import { isAvailable, rowsByPath, tree } from './tree.ts'
 import { checkWritable, judgeText, writeConfigText } from './write.ts'
 import type { ConfigText } from './write.ts'
@@ -101,24 +100,6 @@ function spelledPath(document: unknown, path: readonly string[]): readonly strin
   return path
 }
 
-/** The key that seals; made where there is none and nothing is sealed yet. */
-export function sealingKey(
-  { home, text, file }: ConfigText,
-  env: Env,
-  random: Random,
-): { readonly key: SecretsKey; readonly made: string | undefined } {
-  const { current, where } = findKeys(home, env)
-  if (current !== undefined) return { key: current, made: undefined }
-  const sealed = secretsIn(parseJson5(text).value).find(({ kind }) => kind === 'sealed')
-  if (sealed !== undefined) {
-    throw new Failure(
-      'SECRETS_KEY',
-      `${where} does not exist, but ${spellPath(sealed.path)} in ${file} is sealed: bring the key back with "hardshell secrets restore". Nothing was changed.`,
-    )
-  }
-  return { key: makeKey(home, env, random), made: keyFiles(home).current }
-}
-
 function checkReplaceable(document: unknown, path: readonly string[], replace: boolean): void {
   const there = secretAt(path, at(document, path))
   if (replace || there === undefined) return
@@ -158,7 +139,7 @@ export function writeJudged(
     const line = `${before.file}: ${lineOf(first)}${more} Nothing was changed.`
     throw new Failure(first.code, line)
   }
-  const backup = text === before.text ? undefined : writeConfigText(before, text, env)
+  const backup = text === before.text ? undefined : writeConfigText(before, text, env, random)
   return { file: before.file, backup, sealed, left }
 }
 

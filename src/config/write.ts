@@ -1,15 +1,20 @@
 /** The configuration as a file to change: where it is, a copy first, then the new text whole or not at all. */
-import { existsSync, lstatSync, readdirSync, unlinkSync } from 'node:fs'
-import { basename, dirname, join, resolve } from 'node:path'
+import { existsSync, lstatSync, unlinkSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import { Failure, codeOf } from '../errors.ts'
 import { FileFailure, platformMount, readTrusted, writeAtomic } from '../files.ts'
 import type { OwnFile } from '../files.ts'
+import { sealFile } from '../secrets/vault.ts'
+import { numbered, numbersOf, showsSecret } from './copies.ts'
 import { readEnvironment } from './environment.ts'
 import type { Env } from './environment.ts'
 import { loadConfig } from './load.ts'
 import { ConfigFailure, lineOf } from './problems.ts'
 import type { Problem } from './problems.ts'
 import { configBytesMax } from './schema.ts'
+import { sealingKey } from './sealing.ts'
+
+type Random = (bytes: number) => Uint8Array
 
 /** A configuration file as it stands. */
 export interface ConfigText {
@@ -81,25 +86,20 @@ function readOnlyBecause(file: string, env: Env): string | undefined {
   }
 }
 
-function numbersOf(file: string): readonly number[] {
-  const start = `${basename(file)}.backup-`
-  return readdirSync(dirname(file))
-    .flatMap((name) =>
-      name.startsWith(start) && /^\d{4,9}$/.test(name.slice(start.length))
-        ? [Number(name.slice(start.length))]
-        : [],
-    )
-    .toSorted((a, b) => a - b)
-}
-
-/** Copies a file beside it as `….backup-0001`, mode 0600, and drops the oldest copies. Returns the path. */
-function backUp({ file, text }: ConfigText): string {
+/**
+ * Copies a file beside it as `….backup-0001`, mode 0600, and drops the oldest copies. A text that shows a secret is sealed
+ * as a whole, under a key that is made where there is none. Returns the path.
+ */
+function backUp(before: ConfigText, env: Env, random: Random): string {
+  const { file, text } = before
   const numbers = numbersOf(file)
-  const pathOf = (number: number): string => `${file}.backup-${String(number).padStart(4, '0')}`
-  const path = pathOf((numbers.at(-1) ?? 0) + 1)
-  writeAtomic(path, text)
+  const path = numbered(file, (numbers.at(-1) ?? 0) + 1)
+  const copy = showsSecret(text)
+    ? sealFile(sealingKey(before, env, random).key, Buffer.from(text), random)
+    : text
+  writeAtomic(path, copy)
   for (const number of numbers.slice(0, Math.max(0, numbers.length + 1 - backupsKept))) {
-    unlinkSync(pathOf(number))
+    unlinkSync(numbered(file, number))
   }
   return path
 }
@@ -108,7 +108,12 @@ function backUp({ file, text }: ConfigText): string {
  * Puts a new text in the place of what was read, after a copy of that. Returns the path of the copy. Throws Failure,
  * and then the file is as it was: it is read-only, or somebody changed it in between.
  */
-export function writeConfigText(before: ConfigText, text: string, env: Env): string {
+export function writeConfigText(
+  before: ConfigText,
+  text: string,
+  env: Env,
+  random: Random,
+): string {
   const { file, home } = before
   checkWritable(file, env)
   if (readFile(file, home, env).text !== before.text) {
@@ -116,7 +121,7 @@ export function writeConfigText(before: ConfigText, text: string, env: Env): str
   }
   let copy: string | undefined
   try {
-    copy = backUp(before)
+    copy = backUp(before, env, random)
     writeAtomic(file, text)
     return copy
   } catch (error) {

@@ -31,6 +31,7 @@ export type Group = (typeof groups)[number]
 export type Fix =
   | { readonly kind: 'chmod'; readonly path: string; readonly mode: number }
   | { readonly kind: 'token' }
+  | { readonly kind: 'seal'; readonly path: string }
 
 /** One thing that is wrong. Never holds a secret. */
 export interface Found {

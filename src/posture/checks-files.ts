@@ -214,6 +214,18 @@ export const secretChecks: readonly Check[] = inGroup('secrets', [
         .map(({ path }) => plain(path, configFile)),
   },
   {
+    id: 'secrets.copies',
+    severity: 'MEDIUM',
+    title: 'No copy of an older file shows a secret',
+    remedy: 'Run "hardshell secrets init": it seals them.',
+    look: ({ plainCopies }) =>
+      plainCopies.map((path) => ({
+        found: `${path} shows secrets in plain text`,
+        file: path,
+        fix: { kind: 'seal', path },
+      })),
+  },
+  {
     id: 'secrets.environment',
     severity: 'INFO',
     title: 'Secrets come from files, not from the environment',

@@ -126,6 +126,8 @@ export interface PostureContext {
   readonly problems: readonly Problem[]
   readonly notices: readonly Notice[]
   readonly secrets: readonly SecretSource[]
+  /** Copies of older files that are not sealed and show secrets. */
+  readonly plainCopies: readonly string[]
   readonly tokens: Measured<readonly TokenView[]>
   readonly files: readonly FileFact[]
   readonly running: Running | undefined

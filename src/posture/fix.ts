@@ -10,6 +10,8 @@ import {
 } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { removeValue, setValue } from '../config/edit.ts'
+import { sealCopies, sealInto } from '../config/copies.ts'
+import { sealPlain, sealingKey } from '../config/sealing.ts'
 import { checkWritable, readConfigText, writeConfigText } from '../config/write.ts'
 import { Failure } from '../errors.ts'
 import { ensureDir, ownUid, platformMount, readOwn, writeAtomic } from '../files.ts'
@@ -17,6 +19,7 @@ import type { PostureContext } from './context.ts'
 import type { Report } from './report.ts'
 
 type Env = Readonly<Record<string, string | undefined>>
+type Random = (bytes: number) => Uint8Array
 
 /** One repair of a plan. */
 export type Step =
@@ -27,6 +30,7 @@ export type Step =
       /** The configuration must name the file, in place of a token of its own. */
       readonly edit?: { readonly config: string; readonly tokenFile: string }
     }
+  | { readonly kind: 'copies'; readonly config: string; readonly paths: readonly string[] }
 
 /** What was done. */
 export interface Fixed {
@@ -51,7 +55,11 @@ export function planOf(report: Report, context: PostureContext, env: Env): reado
       return file === undefined ? [] : [{ kind: 'chmod', path, from: file.mode, mode }]
     })
   const token = fixes.some(({ kind }) => kind === 'token') ? tokenStep(context, env) : undefined
-  return token === undefined ? chmods : [...chmods, token]
+  const paths = fixes.flatMap((fix) => (fix.kind === 'seal' ? [fix.path] : []))
+  const { configFile: config } = context
+  const copies: readonly Step[] =
+    paths.length === 0 || config === undefined ? [] : [{ kind: 'copies', config, paths }]
+  return [...chmods, ...(token === undefined ? [] : [token]), ...copies]
 }
 
 /** How the token can be replaced; not at all when it comes from a variable or from a mount of the platform. */
@@ -76,6 +84,7 @@ export function stepLine(step: Step): string {
   if (step.kind === 'chmod') {
     return `chmod ${step.mode.toString(8)} ${step.path} (now ${step.from.toString(8)})`
   }
+  if (step.kind === 'copies') return `seal ${step.paths.join(', ')}`
   const named = step.edit === undefined ? '' : `, and name it in ${step.edit.config}`
   return `write a new token to ${step.file}${named}`
 }
@@ -89,6 +98,7 @@ export function applyPlan(
   context: PostureContext,
   env: Env,
   makeToken: () => string,
+  random: Random,
 ): Fixed {
   const backup = join(context.home, 'backups', `fix-${stamp(context.now)}`)
   ensureDir(backup)
@@ -97,32 +107,54 @@ export function applyPlan(
   )
   writeAtomic(join(backup, 'modes.json'), `${JSON.stringify(modes, undefined, 2)}\n`)
   for (const step of plan) if (step.kind === 'chmod') setMode(step.path, step.mode)
-  const step = plan.find(({ kind }) => kind === 'token')
-  if (step?.kind !== 'token') return { backup }
-  const token = makeToken()
-  copyInto(backup, step.file)
-  if (step.edit !== undefined) {
-    copyInto(backup, step.edit.config)
-    checkWritable(step.edit.config, env)
+  const tokens = plan.flatMap((step) => {
+    if (step.kind !== 'token') return []
+    const token = makeToken()
+    replaceToken(step, token, backup, context, env, random)
+    return [token]
+  })
+  for (const step of plan) {
+    if (step.kind !== 'copies') continue
+    const { key } = sealingKey(readConfigText(env, step.config), env, random)
+    sealCopies(context.home, step.config, key, random)
   }
-  ensureDir(dirname(step.file))
-  writeAtomic(step.file, `${token}\n`)
-  if (step.edit !== undefined) nameTokenFile(step.edit, env)
-  return { backup, token }
+  const [token] = tokens
+  return token === undefined ? { backup } : { backup, token }
+}
+
+function replaceToken(
+  { file, edit }: Extract<Step, { readonly kind: 'token' }>,
+  token: string,
+  backup: string,
+  { configFile }: PostureContext,
+  env: Env,
+  random: Random,
+): void {
+  const { key } = sealingKey(readConfigText(env, edit?.config ?? configFile), env, random)
+  for (const path of [file, ...(edit === undefined ? [] : [edit.config])]) {
+    if (lstatSync(path, { throwIfNoEntry: false }) === undefined) continue
+    sealInto(join(backup, basename(path)), readOwn(path, { parent: 'safe' }).text, key, random)
+  }
+  if (edit !== undefined) checkWritable(edit.config, env)
+  ensureDir(dirname(file))
+  writeAtomic(file, `${token}\n`)
+  if (edit !== undefined) nameTokenFile(edit, key, env, random)
 }
 
 const stamp = (now: number) => new Date(now).toISOString().replaceAll(/[:.]/g, '-')
 
-function copyInto(backup: string, file: string): void {
-  if (lstatSync(file, { throwIfNoEntry: false }) === undefined) return
-  writeAtomic(join(backup, basename(file)), readOwn(file, { parent: 'safe' }).text)
-}
-
-function nameTokenFile(edit: { config: string; tokenFile: string }, env: Env): void {
+/** Names the file of the token in the place of a token; as in every write, plain secrets are sealed on the way. */
+function nameTokenFile(
+  edit: { config: string; tokenFile: string },
+  key: Parameters<typeof sealPlain>[1],
+  env: Env,
+  random: Random,
+): void {
   const before = readConfigText(env, edit.config)
   const path = ['gateway', 'auth']
   const without = removeValue(before.text, [...path, 'token'])
-  writeConfigText(before, setValue(without, [...path, 'tokenFile'], edit.tokenFile), env)
+  const named = setValue(without, [...path, 'tokenFile'], edit.tokenFile)
+  writeConfigText(before, sealPlain(named, key, random).text, env, random)
 }
 
 /** On the opened file, so that nothing can be put in its place between the look and the change. */

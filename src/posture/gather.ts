@@ -15,6 +15,7 @@ import { newestCheckpoint } from '../audit/checkpoints.ts'
 import { listFiles } from '../audit/files.ts'
 import { query, tail } from '../audit/read.ts'
 import { verifyAudit } from '../audit/verify.ts'
+import { plainCopies } from '../config/copies.ts'
 import { parseJson5 } from '../config/json5.ts'
 import { loadConfig } from '../config/load.ts'
 import { ConfigFailure, type Notice, type Problem } from '../config/problems.ts'
@@ -86,6 +87,7 @@ export async function gather(options: GatherOptions): Promise<PostureContext> {
     problems: read.problems,
     notices: read.notices,
     secrets: read.secrets,
+    plainCopies: plainCopies(home, file),
     tokens,
     files: filesOf(home, file, env, config),
     running,

@@ -28,7 +28,7 @@ their remedy, or with "not measured" and why: that is an answer of its own and n
 | option | what it does |
 |---|---|
 | \`--deep\` | also asks live: no token, a wrong token (it counts as one failure of this address) and a foreign Host must be refused; the agent is asked around us; Tailscale is asked for Funnel |
-| \`--fix\` | prints a plan, copies what it touches to \`backups/\` in the home, then mends file modes and replaces a missing or refused token (shown once); a second run has nothing to do |
+| \`--fix\` | prints a plan, copies what it touches to \`backups/\` in the home, then mends file modes, replaces a missing or refused token (shown once) and seals copies that show secrets; a second run has nothing to do |
 | \`--min-score N\` | exit code 1 below this score; ${minScoreDefault} unless said otherwise |
 | \`--since DATE\` | what changed since the last audit before that day |
 | \`--json\`, \`--sarif\` | for machines; SARIF is version 2.1.0 |

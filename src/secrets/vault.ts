@@ -6,8 +6,8 @@ import { createCipheriv, createDecipheriv } from 'node:crypto'
 import type { Keyring, SecretsKey } from './key.ts'
 
 /** What was sealed, or one clause saying why it cannot be opened; never a part of the secret. */
-export type Opened =
-  | { readonly value: string; readonly because?: undefined }
+export type Opened<T = string> =
+  | { readonly value: T; readonly because?: undefined }
   | { readonly value?: undefined; readonly because: string; readonly wrongKey: boolean }
 
 /** The members of a protected header; other ones say how a key was derived. */
@@ -76,8 +76,9 @@ export function decryptCompact(jwe: string, key: Uint8Array): Buffer | undefined
   }
 }
 
-/** Keeps a sealed value from passing as something else that the same key may seal one day. */
+/** Keeps a sealed value from passing as a sealed file, which the same key seals, and the other way round. */
 const sealedType = 'hardshell-sealed'
+const fileType = 'hardshell-sealed-file'
 
 /** Seals one secret. Two seals of one secret differ, as each has an IV of its own. */
 export function seal(
@@ -91,10 +92,36 @@ export function seal(
 
 /** Opens a sealed secret with the key that its header names. Total over any text. */
 export function open(keys: Keyring, sealed: string): Opened {
+  const opened = openBytes(keys, sealed, sealedType)
+  return opened.because === undefined ? { value: opened.value.toString('utf8') } : opened
+}
+
+/** Seals the bytes of a whole file as one text with a line end. */
+export function sealFile(
+  key: SecretsKey,
+  content: Uint8Array,
+  random: (bytes: number) => Uint8Array,
+): string {
+  const header = { typ: fileType, kid: key.id }
+  return `${encryptCompact(header, key.bytes, content, random(ivBytes))}\n`
+}
+
+/** Says whether the text of a file is a sealed file, whoever sealed it. */
+export function isSealedFile(text: string): boolean {
+  return headerOf(text.trim())?.['typ'] === fileType
+}
+
+/** Opens a sealed file, byte for byte, with the key that its header names. Total over any text. */
+export function openFile(keys: Keyring, text: string): Opened<Buffer> {
+  return openBytes(keys, text.trim(), fileType)
+}
+
+function openBytes(keys: Keyring, sealed: string, type: string): Opened<Buffer> {
   const header = headerOf(sealed)
   const kid = header?.['kid']
-  if (header === undefined || header['typ'] !== sealedType || typeof kid !== 'string') {
-    return { because: 'it is not a sealed value', wrongKey: false }
+  if (header === undefined || header['typ'] !== type || typeof kid !== 'string') {
+    const what = type === fileType ? 'file' : 'value'
+    return { because: `it is not a sealed ${what}`, wrongKey: false }
   }
   const mine = [keys.current, ...keys.others].find((key) => key?.id === kid)
   if (mine === undefined) {
@@ -109,5 +136,5 @@ export function open(keys: Keyring, sealed: string): Opened {
   if (bytes === undefined) {
     return { because: 'it was changed after it was sealed', wrongKey: false }
   }
-  return { value: bytes.toString('utf8') }
+  return { value: bytes }
 }

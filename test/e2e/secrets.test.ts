@@ -15,10 +15,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { goodToken } from '../support/config-load.ts'
+import { filesBelow } from '../support/search.ts'
+import { plant } from '../support/secrets.ts'
 
 const entry = new URL('../../src/main.ts', import.meta.url).pathname
-const secret = 'planted-Secret-7f3a91-of-the-agent'
-const passphrase = 'correct horse battery staple'
+const secret = plant('agent token', 'the secret', 'planted-Secret-7f3a91-of-the-agent')
+const passphrase = plant('passphrase', 'the passphrase', 'correct horse battery staple')
 
 interface Home {
   readonly home: string
@@ -62,6 +64,9 @@ function withHome(config: string, use: (home: Home) => void): void {
 }
 
 const keyFile = (home: string) => join(home, 'keys', 'secrets.key')
+/** The files of a home in which the secret can be read. */
+const showing = (home: string) =>
+  filesBelow(home).filter((file) => readFileSync(file, 'latin1').includes(secret))
 const backups = (home: string) => readdirSync(home).filter((name) => name.includes('.backup-'))
 
 const commented = `// My agent
@@ -181,7 +186,54 @@ test('plain secrets are reported until the first write seals them', () => {
     const checked = run('config check')
     assert.equal(checked.code, 0, checked.err)
     assert.doesNotMatch(checked.out, /plain text/)
-    assert.equal(readFileSync(join(home, 'config.json5.backup-0001'), 'utf8'), before)
+    // The copy from before shows the secret no more than the file does, and is still all there.
+    assert.deepEqual(showing(home), [])
+    const copy = join(home, 'config.json5.backup-0001')
+    assert.equal(statSync(copy).mode & 0o777, 0o600)
+    const back = run(`security rollback ${copy}`)
+    assert.equal(back.code, 0, back.err)
+    assert.match(back.out, /^restored .*; what stood there is in .*backup-0002\nit shows secrets/)
+    assert.equal(text(), before)
+    assert.match(run(`security rollback ${copy}`).out, /says so already; nothing was changed/)
+    assert.equal(run('secrets init --seal').code, 0)
+    assert.deepEqual(showing(home), [])
+  })
+})
+
+test('copies that show secrets are found by the audit, and sealed by init, --fix and doctor --fix', () => {
+  for (const mend of ['secrets init', 'security audit --fix', 'doctor --fix']) {
+    withHome('{ agent: { upstream: "http://127.0.0.1:9" } }', ({ home, run }) => {
+      const copy = join(home, 'config.json5.backup-0001')
+      const plain = `// old\n{ agent: { token: "${secret}" } }`
+      writeFileSync(copy, plain, { mode: 0o600 })
+      assert.match(run('security audit').out, /backup-0001 shows secrets in plain text/)
+      assert.deepEqual(showing(home), [copy])
+      const mended = run(mend)
+      assert.match(`${mended.out}${mended.err}`, /seal.* .*backup-0001/)
+      assert.deepEqual(showing(home), [], mend)
+      assert.doesNotMatch(run('security audit').out, /backup-0001/)
+      assert.equal(run('secrets rotate-key').code, 0)
+      assert.equal(run(`security rollback ${copy}`).code, 0)
+      assert.equal(readFileSync(join(home, 'config.json5'), 'utf8'), plain)
+    })
+  }
+})
+
+test('a lost key comes back from its backup, and then sealed copies open too', () => {
+  withHome(`{ agent: { token: "${secret}" } }`, ({ home, run, text }) => {
+    const before = text()
+    assert.equal(run('config set gateway.port 9090').code, 0)
+    const kept = join(home, 'keys.backup')
+    assert.equal(run(`secrets backup ${kept}`, passphrase).code, 0)
+    rmSync(keyFile(home))
+    const copy = join(home, 'config.json5.backup-0001')
+    const closed = run(`security rollback ${copy}`)
+    assert.equal(closed.code, 1)
+    assert.equal(closed.err.trim().split('\n').length, 1)
+    assert.match(closed.err, /cannot be opened: it was sealed with key .* does not exist/)
+    assert.equal(run(`secrets restore ${kept}`, passphrase).code, 0)
+    assert.equal(run(`security rollback ${copy}`).code, 0)
+    assert.equal(text(), before)
   })
 })
 

@@ -3,11 +3,14 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
+import { openCopy } from '../../src/config/copies.ts'
 import type { Report } from '../../src/posture/report.ts'
+import { findKeys } from '../../src/secrets/key.ts'
 import { makeCareless, planted } from '../fixtures/careless/make.ts'
 import { mendCareless } from '../fixtures/careless/mend.ts'
 import { startAgent } from '../support/agent.ts'
 import { entry, hardshell, start } from '../support/program.ts'
+import { filesBelow } from '../support/search.ts'
 
 function userFolder(t: TestContext): string {
   const user = mkdtempSync(join(tmpdir(), 'hs-user-'))
@@ -53,7 +56,10 @@ test('--fix and the printed remedies bring the careless installation to 85 or mo
   assert.ok(plan.length >= 8, plan.join('\n'))
   assert.ok(token.length >= 43)
   assert.equal(readFileSync(join(home, 'keys', 'gateway.token'), 'utf8'), `${token}\n`)
-  assert.equal(readFileSync(join(backup, 'config.json5'), 'utf8'), before)
+  const keys = findKeys(home, {})
+  assert.equal(openCopy(join(backup, 'config.json5'), keys).toString('utf8'), before)
+  const showing = filesBelow(home).filter((file) => readFileSync(file, 'utf8').includes('hunter2'))
+  assert.deepEqual(showing, [])
   assert.deepEqual(
     fixed.findings.filter((id) => /^files\.(?!link)|^credentials\.token/.test(id)),
     [],

@@ -81,6 +81,7 @@ export function contextWith(over: Partial<PostureContext> = {}): PostureContext 
     problems: [],
     notices: [],
     secrets: [],
+    plainCopies: [],
     tokens: { value: [tokenWith()] },
     files: filesWith(),
     running: {

@@ -13,6 +13,7 @@ import {
 import { join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { openCopy, plainCopies } from '../../src/config/copies.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import {
   applyMigration,
@@ -23,6 +24,7 @@ import {
 } from '../../src/config/migration.ts'
 import type { Done, Plan } from '../../src/config/migration.ts'
 import { pathSteps } from '../../src/config/paths.ts'
+import { findKeys } from '../../src/secrets/key.ts'
 import { goodToken, inFolder } from '../support/config-load.ts'
 
 const fixture = (name: string) =>
@@ -202,16 +204,18 @@ test('rollback brings back every byte, or nothing where nothing was', () => {
   withOurs(fixture('older.json5'), ({ home, env, run, text }) => {
     run()
     const after = text()
-    const { restored, kept } = rollBack(env)
+    const { restored, kept } = rollBack(env, randomBytes)
     assert.equal(text(), fixture('older.json5'))
     assert.equal(existsSync(join(home, 'keys', 'gateway.token')), false)
     assert.equal(restored.length, 2)
-    assert.equal(readFileSync(join(kept, 'undone-0'), 'utf8'), after)
-    assert.throws(() => rollBack(env), /no migration .* is left to undo/)
+    const undone = join(kept, 'undone-0')
+    assert.doesNotMatch(readFileSync(undone, 'utf8'), /gateway/)
+    assert.equal(openCopy(undone, findKeys(home, env)).toString('utf8'), after)
+    assert.throws(() => rollBack(env, randomBytes), /no migration .* is left to undo/)
   })
   place(({ home, env, file, run }) => {
     run(fixture('openclaw.json5'))
-    rollBack(env)
+    rollBack(env, randomBytes)
     assert.equal(existsSync(file), false)
     assert.deepEqual(readdirSync(join(home, 'keys')), ['secrets.key'])
   })
@@ -300,10 +304,11 @@ test('whatever a file says, its migration loads, and the same again changes noth
 test('whatever a file says, a rollback restores it byte for byte', () => {
   fc.assert(
     fc.property(careless, (ours) => {
-      withOurs(asText(ours), ({ env, run, text }) => {
+      withOurs(asText(ours), ({ home, file, env, run, text }) => {
         const { backup } = run()
-        if (backup === undefined) assert.throws(() => rollBack(env))
-        else rollBack(env)
+        assert.deepEqual(plainCopies(home, file), [])
+        if (backup === undefined) assert.throws(() => rollBack(env, randomBytes))
+        else rollBack(env, randomBytes)
         assert.equal(text(), asText(ours))
       })
     }),

@@ -271,6 +271,7 @@ const cases: Record<string, { fires: Spoil; quiet?: Spoil }> = {
     quiet: secret('gateway.auth.passwordHash'),
   },
   'secrets.agent-env': { fires: secret('agent.env.API_KEY'), quiet: secret('agent.env.LANG') },
+  'secrets.copies': { fires: { plainCopies: ['/home/me/.hardshell/migrations/0001/file-0'] } },
   'secrets.environment': { fires: secret('gateway.auth.token', 'environment') },
   'sandbox.off': { fires: config({ agents: { defaults: { sandbox: { mode: 'off' } } } }) },
   'sandbox.not-applied': { fires: upstream('http://127.0.0.1:18789') },
