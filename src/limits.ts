@@ -320,6 +320,12 @@ export const limits = {
     max: days(30),
     why: 'How long a delivery is known; longer than any service repeats one.',
   },
+  replayKeys: {
+    default: 4_194_304,
+    min: 1000,
+    max: 67_108_864,
+    why: 'Deliveries known at once, 11 to 22 bytes each: 970 a minute for three days; beyond it the oldest are forgotten early.',
+  },
   senders: {
     default: 10_000,
     min: 100,

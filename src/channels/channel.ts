@@ -228,6 +228,13 @@ export interface Outgoing {
   readonly api?: ApiCall
 }
 
+/** A call that the service took with a success and did not do. `because` is of a known form and fit for the audit log. */
+export interface Undone {
+  readonly because: string
+  /** It may be done later. */
+  readonly again: boolean
+}
+
 /**
  * A batch without the refused messages, with the headers that changed; or why it cannot be thinned.
  */
@@ -252,6 +259,8 @@ export interface Channel {
   readonly freshness?: Millis
   /** The keys that `authentic` needs. */
   keySource?(account: Account): KeySource | undefined
+  /** Its service calls paths below `webhookPath` too; that of all other channels only the path itself. */
+  readonly callsBelow?: true
   /** The request is this account's: exact path and method. */
   carries(method: string, path: string, account: Account): boolean
   /** Requests that are answered before any proof and never forwarded. */
@@ -276,6 +285,8 @@ export interface Channel {
   without(request: WebhookRequest, account: Account, refused: ReadonlySet<number>): Thinned
   /** Tells the writer of a message something. */
   invite(message: Message, text: string, account: Account): Outgoing
+  /** Where the service answers 2xx to what it does not do: what its answer says of it. */
+  undone?(answer: string): Undone | undefined
   /** The answer with which the service is content and does not retry, when nothing is forwarded. */
   withheld(messages: readonly Message[], account: Account): Reply
 }

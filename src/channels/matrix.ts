@@ -63,6 +63,7 @@ export const matrix: Channel = {
     remedy: 'use the whole user id with its server, like @olga:example.org',
   },
   contentTypes: ['application/json'],
+  callsBelow: true,
   carries(method, path, account) {
     const root = account.webhookPath.replace(/\/$/, '')
     if (account.webhookPath === '' || !path.startsWith(root)) return false

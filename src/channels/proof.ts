@@ -3,7 +3,7 @@
  * raw bytes.
  */
 import { Buffer } from 'node:buffer'
-import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
+import { createHmac, hash, timingSafeEqual } from 'node:crypto'
 
 import { minutes } from '../limits.ts'
 import type { Account, Channel, Proof, TrustedKey, WebhookRequest } from './channel.ts'
@@ -49,6 +49,7 @@ export function proven(
 function typed(request: WebhookRequest, types: readonly string[]): boolean {
   const [value, ...more] = headers(request, 'content-type')
   if (value === undefined || more.length > 0) return false
+  if (types.includes(value)) return true
   const [type = '', ...parameters] = value.toLowerCase().split(';')
   const utf8 = /^charset="?utf-8"?$/
   return types.includes(type.trim()) && parameters.every((of) => utf8.test(of.trim()))
@@ -58,7 +59,10 @@ function typed(request: WebhookRequest, types: readonly string[]): boolean {
 export function headers(request: WebhookRequest, name: string): readonly string[] {
   const values: string[] = []
   for (let i = 0; i + 1 < request.headers.length; i += 2) {
-    if (request.headers[i]?.toLowerCase() === name) values.push(request.headers[i + 1] ?? '')
+    const given = request.headers[i] ?? ''
+    if (given.length === name.length && given.toLowerCase() === name) {
+      values.push(request.headers[i + 1] ?? '')
+    }
   }
   return values
 }
@@ -93,7 +97,7 @@ export function queryValue(request: WebhookRequest, name: string): string | unde
 
 /** SHA-256 in hexadecimal: a key for what carries no id of its own. */
 export function digest(data: string | Uint8Array): string {
-  return createHash('sha256').update(data).digest('hex')
+  return hash('sha256', data)
 }
 
 /**
@@ -102,9 +106,7 @@ export function digest(data: string | Uint8Array): string {
  */
 export function sameSecret(given: string | undefined, expected: string): boolean {
   if (given === undefined || given === '' || expected === '') return false
-  const one = createHash('sha256').update(given).digest()
-  const two = createHash('sha256').update(expected).digest()
-  return timingSafeEqual(one, two)
+  return timingSafeEqual(hash('sha256', given, 'buffer'), hash('sha256', expected, 'buffer'))
 }
 
 /** HMAC (RFC 2104) over the parts as they are. */

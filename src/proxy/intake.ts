@@ -2,13 +2,14 @@
 import { Buffer } from 'node:buffer'
 import { hash } from 'node:crypto'
 
-import type { Message, Proof, Reply, WebhookRequest } from '../channels/channel.ts'
+import type { KeySource, Message, Proof, Reply, WebhookRequest } from '../channels/channel.ts'
 import { proven } from '../channels/proof.ts'
 import { Failure, messageOf, refusalRow, type RefusalCode } from '../errors.ts'
 import type { Heard } from '../senders/desk.ts'
 import { channelName } from '../senders/people.ts'
 import type { Ended, Sent } from './forward.ts'
 import { closeGently, writeRefusal } from './reply.ts'
+import { headersOfWebhook } from './webhook-headers.ts'
 import type { Counter, WebhookCall, WebhookShared } from './webhook.ts'
 
 /** What goes on to the agent. */
@@ -30,7 +31,7 @@ export class Intake implements Sent {
   #bytes = 0
   #timer: NodeJS.Timeout | undefined
   /** Deliveries that are taken and have not reached the agent yet. */
-  #taken: string[] = []
+  #taken: readonly string[] = []
   #forwarded: Sent | undefined
   #over = false
 
@@ -40,15 +41,24 @@ export class Intake implements Sent {
     this.#shared = shared
   }
 
-  /** Begins to read. */
+  /** Begins; the body is read at the end of this turn, when most of them have come. */
   begin(): this {
-    const { request, response, facts } = this.#call
-    response.once('close', () => {
+    this.#call.response.on('close', () => {
       if (!this.#over && this.#forwarded === undefined) this.#wentAway()
     })
-    if (facts.framing.kind === 'none') {
+    this.#shared.turn.add(this)
+    return this
+  }
+
+  /** Reads the body in one piece when all of it is there, else as it comes. */
+  read(): void {
+    if (this.#over) return
+    const { request, response, facts } = this.#call
+    if (facts.framing.kind === 'none' || request.complete) {
+      const whole: unknown = request.read()
+      if (Buffer.isBuffer(whole)) this.#take(whole)
       this.#whole()
-      return this
+      return
     }
     const { bodyTimeMs } = this.#shared.settings
     this.#timer = setTimeout(
@@ -58,7 +68,6 @@ export class Intake implements Sent {
     request.on('data', (chunk: Buffer) => this.#take(chunk))
     request.once('end', () => this.#whole())
     if (facts.expectsContinue) response.writeContinue()
-    return this
   }
 
   cut(because: string): void {
@@ -92,9 +101,19 @@ export class Intake implements Sent {
   #whole(): void {
     clearTimeout(this.#timer)
     if (this.#over) return
-    const body = Buffer.concat(this.#chunks)
+    const [only, ...more] = this.#chunks
+    const body = only !== undefined && more.length === 0 ? only : Buffer.concat(this.#chunks)
     this.#chunks = []
-    this.#judge(body).catch((thrown: unknown) => this.#failed(thrown))
+    this.#guard(() => this.#judge(body))
+  }
+
+  /** Does the next step; one that throws or rejects is a no. */
+  #guard(step: () => void | Promise<void>): void {
+    try {
+      step()?.catch((thrown: unknown) => this.#failed(thrown))
+    } catch (thrown) {
+      this.#failed(thrown)
+    }
   }
 
   /** Nobody knows what this request is worth: that is a no, and the service may come again. */
@@ -105,7 +124,7 @@ export class Intake implements Sent {
     this.#giveBack()
   }
 
-  async #judge(body: Buffer): Promise<void> {
+  #judge(body: Buffer): void | Promise<void> {
     const { channel, account } = this.#counter.desk.settings
     const request = this.#request(body)
     const probe = channel.probe?.(request, account)
@@ -113,7 +132,12 @@ export class Intake implements Sent {
       this.#answer(probe, 'a test of the service')
       return
     }
-    const proof = await this.#prove(request)
+    const proof = this.#prove(request)
+    if (!(proof instanceof Promise)) return this.#proved(proof, request)
+    return proof.then((known) => this.#proved(known, request))
+  }
+
+  #proved(proof: Proof, request: WebhookRequest): void {
     if (this.#over) return
     if (!proof.ok) {
       this.#unproven(proof.because)
@@ -124,35 +148,35 @@ export class Intake implements Sent {
       this.#refuse('RATE_LIMITED', 'requests of this channel', this.#retryAfter('requests'))
       return
     }
+    const { channel, account } = this.#counter.desk.settings
     const messages = channel.messages(request, account)
     const [first] = messages
     if (first?.class === 'probe' && messages.length === 1) {
       if (first.answer !== undefined) this.#answer(first.answer, first.eventType)
-      else this.#recordAndGo([passing(first)], request, { body, headers: [] })
+      else this.#recordAndGo([passing(first)], request, { body: request.body, headers: [] })
       return
     }
-    const heard: Heard[] = []
-    // One after the other: each may use up what the next one needs.
-    for (const message of messages) heard.push(await this.#hear(message))
-    if (this.#over) {
-      this.#giveBack()
-      return
-    }
-    this.#settle(heard, request)
+    this.#takeDeliveries(messages, request)
   }
 
   #request(body: Buffer): WebhookRequest {
     const { method, path, target, headers, authorization } = this.#call.facts
-    const sent = authorization === undefined ? [] : ['Authorization', authorization]
     const query = target.slice(path.length + 1)
-    return { method, path, query, headers: [...headers, ...sent], body }
+    if (authorization === undefined) return { method, path, query, headers, body }
+    const all = [...headers, 'Authorization', authorization]
+    return { method, path, query, headers: all, body }
   }
 
-  async #prove(request: WebhookRequest): Promise<Proof> {
-    const { people, now } = this.#shared.parts
+  #prove(request: WebhookRequest): Proof | Promise<Proof> {
     const { channel, account } = this.#counter.desk.settings
     const source = channel.keySource?.(account)
-    if (source === undefined) return proven(channel, request, account, [], now())
+    if (source !== undefined) return this.#proveWithKeys(request, source)
+    return proven(channel, request, account, [], this.#shared.parts.now())
+  }
+
+  async #proveWithKeys(request: WebhookRequest, source: KeySource): Promise<Proof> {
+    const { people, now } = this.#shared.parts
+    const { channel, account } = this.#counter.desk.settings
     const proof = await proven(channel, request, account, await people.keys.keys(source), now())
     if (proof.ok) return proof
     // The service may have begun to sign with a new key.
@@ -167,25 +191,66 @@ export class Intake implements Sent {
     else this.#refuse('RATE_LIMITED', `${because}; one of many`, this.#retryAfter('failures'))
   }
 
-  async #hear(message: Message): Promise<Heard> {
+  /** Leaves out what is not worth hearing, and takes the rest. */
+  #takeDeliveries(messages: readonly Message[], request: WebhookRequest): void {
     const { deliveries } = this.#shared.parts.people
     const { desk } = this.#counter
-    const no = (because: string): Heard => ({
-      message,
-      passes: false,
-      event: 'message.withheld',
-      because,
-    })
-    const ignored = desk.ignores(message)
-    if (ignored !== undefined) return no(ignored)
-    // An edit carries the time of what it edits.
-    if (message.class !== 'edit' && deliveries.isForgotten(message.at)) {
-      return no('older than deliveries are remembered')
+    const heard = messages.map((message) => this.#unheard(message))
+    const keys = messages.filter((_, i) => heard[i] === undefined).map((one) => one.deliveryKey)
+    if (keys.length === 0) {
+      this.#settle(decided(heard), request)
+      return
     }
-    const taken = await deliveries.take(desk.place, message.deliveryKey)
-    if (!taken) return no('delivered before: a replay, or the service repeats itself')
-    this.#taken.push(message.deliveryKey)
-    return desk.hear(message)
+    deliveries.take(desk.place, keys, (fresh, failure) =>
+      this.#guard(() => {
+        if (failure !== undefined) throw failure
+        this.#taken = keys.filter((_, i) => fresh[i] === true)
+        if (this.#over) {
+          this.#giveBack()
+          return
+        }
+        let next = 0
+        for (const [i, message] of messages.entries()) {
+          if (heard[i] !== undefined) continue
+          if (fresh[next] !== true) heard[i] = no(message, deliveredBefore)
+          next += 1
+        }
+        return this.#hear(messages, heard, 0, request)
+      }),
+    )
+  }
+
+  /** The no to a message that needs no look at what was delivered. */
+  #unheard(message: Message): Heard | undefined {
+    const ignored = this.#counter.desk.ignores(message)
+    if (ignored !== undefined) return no(message, ignored)
+    // An edit carries the time of what it edits.
+    const isOld =
+      message.class !== 'edit' && this.#shared.parts.people.deliveries.isForgotten(message.at)
+    return isOld ? no(message, 'older than deliveries are remembered') : undefined
+  }
+
+  /** One after the other: each may use up what the next one needs. */
+  #hear(
+    messages: readonly Message[],
+    heard: (Heard | undefined)[],
+    from: number,
+    request: WebhookRequest,
+  ): void | Promise<void> {
+    for (let i = from; i < messages.length; i += 1) {
+      const message = messages[i]
+      if (message === undefined || heard[i] !== undefined) continue
+      const said = this.#counter.desk.hearAtOnce(message)
+      if (said instanceof Promise) {
+        return said.then((known) => {
+          heard[i] = known
+          return this.#hear(messages, heard, i + 1, request)
+        })
+      }
+      heard[i] = said
+    }
+    if (this.#over) this.#giveBack()
+    else this.#settle(decided(heard), request)
   }
 
   /** Whole, thinned or not at all. */
@@ -229,7 +294,7 @@ export class Intake implements Sent {
         if (failure !== undefined) {
           this.#refuse('AUDIT_UNAVAILABLE', failure.message, ['Retry-After', '5'])
         } else if (parcel === undefined) this.#withhold(heard)
-        else void this.#send(heard, parcel)
+        else this.#sendWhenReady(heard, parcel)
       },
     )
   }
@@ -259,10 +324,15 @@ export class Intake implements Sent {
     }
   }
 
-  async #send(heard: readonly Heard[], parcel: Parcel): Promise<void> {
-    const { agent, forwarder, live } = this.#shared.parts
+  #sendWhenReady(heard: readonly Heard[], parcel: Parcel): void {
+    const waiting = this.#shared.parts.agent.ready()
+    if (waiting === undefined) this.#send('ready', heard, parcel)
+    else void waiting.then((state) => this.#send(state, heard, parcel))
+  }
+
+  #send(state: 'ready' | 'starting' | 'down', heard: readonly Heard[], parcel: Parcel): void {
+    const { forwarder, live } = this.#shared.parts
     const { facts, request, response } = this.#call
-    const state = (await agent.ready()) ?? 'ready'
     if (this.#over) {
       this.#giveBack()
       return
@@ -280,7 +350,7 @@ export class Intake implements Sent {
       request,
       response,
       body: parcel.body,
-      headers: this.#headersFor(parcel),
+      headers: headersOfWebhook(facts, parcel.headers, this.#shared.settings),
       answerHeaders: ['X-Request-Id', facts.requestId],
       ended: (how) => {
         untrack?.()
@@ -296,39 +366,19 @@ export class Intake implements Sent {
     })
   }
 
-  /** As the service sent them, its proof included; only what a thinned body made false is replaced. */
-  #headersFor({ headers }: Parcel): readonly string[] {
-    const { facts } = this.#call
-    const { forwardedHeaders, publicOrigins } = this.#shared.settings
-    const replaced = new Set(
-      headers.flatMap((name, i) => (i % 2 === 0 ? [name.toLowerCase()] : [])),
-    )
-    const all: string[] = []
-    for (let i = 0; i + 1 < facts.headers.length; i += 2) {
-      const name = facts.headers[i] ?? ''
-      if (!replaced.has(name.toLowerCase())) all.push(name, facts.headers[i + 1] ?? '')
-    }
-    if (facts.authorization !== undefined) all.push('Authorization', facts.authorization)
-    all.push(...headers, 'X-Request-Id', facts.requestId)
-    if (forwardedHeaders) {
-      const secure = publicOrigins.includes(`https://${facts.host}`)
-      all.push('X-Forwarded-For', facts.peer, 'X-Forwarded-Host', facts.host)
-      all.push('X-Forwarded-Proto', secure ? 'https' : 'http')
-    }
-    return all
-  }
-
   /** An answer of ours to the service. */
   #answer(reply: Reply, because: string): void {
     if (this.#over) return
     const { response, facts } = this.#call
-    const body = Buffer.from(reply.body)
-    this.#done({ status: reply.status, bytes: body.length, because })
+    const bytes = Buffer.byteLength(reply.body)
+    this.#done({ status: reply.status, bytes, because })
     if (response.destroyed) return
-    const flat = [...reply.headers, 'Content-Length', String(body.length)]
+    const flat = [...reply.headers, 'Content-Length', String(bytes)]
     flat.push('Cache-Control', 'no-store', 'X-Request-Id', facts.requestId)
     response.writeHead(reply.status, flat)
-    response.end(body)
+    // As text it leaves in the same piece as its head; a body of none would be a piece of its own.
+    if (bytes === 0) response.end()
+    else response.end(reply.body)
   }
 
   #refuse(code: RefusalCode, because: string, headers: readonly string[] = []): void {
@@ -390,18 +440,14 @@ export class Intake implements Sent {
   /** What did not reach the agent may be delivered again. */
   #giveBack(): void {
     const keys = this.#taken
+    if (keys.length === 0) return
     this.#taken = []
     const { people, audit } = this.#shared.parts
-    for (const key of keys) {
-      people.deliveries.giveBack(this.#counter.desk.place, key).catch((thrown: unknown) => {
-        // It stays taken: the service's next attempt is withheld, which the log must explain.
-        audit.append({
-          event: 'delivery.lost',
-          channel: this.#name(),
-          because: messageOf(thrown),
-        })
-      })
-    }
+    people.deliveries.giveBack(this.#counter.desk.place, keys).catch((thrown: unknown) => {
+      const because = messageOf(thrown)
+      // They stay taken: the service's next attempt is withheld, which the log must explain.
+      for (const _ of keys) audit.append({ event: 'delivery.lost', channel: this.#name(), because })
+    })
   }
 
   #retryAfter(which: 'requests' | 'failures'): readonly string[] {
@@ -412,6 +458,17 @@ export class Intake implements Sent {
     return channelName(this.#counter.desk.place)
   }
 }
+
+const deliveredBefore = 'delivered before: a replay, or the service repeats itself'
+
+const no = (message: Message, because: string): Heard => ({
+  message,
+  passes: false,
+  event: 'message.withheld',
+  because,
+})
+
+const decided = (heard: readonly (Heard | undefined)[]) => heard.filter((one) => one !== undefined)
 
 /** A probe that the agent itself must answer; it is authentic and carries nobody's words. */
 const passing = (message: Message): Heard => ({

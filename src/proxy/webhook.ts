@@ -15,9 +15,10 @@ import type { People } from '../senders/people.ts'
 import type { Forwarder, Sent } from './forward.ts'
 import { Intake } from './intake.ts'
 import type { Live } from './live.ts'
+import type { WebhookHeaderSettings } from './webhook-headers.ts'
 
 /** Bounds of the road; times in ms, sizes in bytes. */
-export interface WebhookSettings {
+export interface WebhookSettings extends WebhookHeaderSettings {
   readonly bodyBytes: Bytes
   readonly bodyTimeMs: Millis
   /** All bodies that are held at once. */
@@ -26,9 +27,6 @@ export interface WebhookSettings {
   readonly limitsRequests: boolean
   /** Unproven requests of one account that are told so; more get 429. */
   readonly failuresPerMinute: number
-  /** Tell the agent in X-Forwarded-* headers what the service sees. */
-  readonly forwardedHeaders: boolean
-  readonly publicOrigins: readonly string[]
 }
 
 /** What the road works with. */
@@ -79,6 +77,31 @@ export interface WebhookShared {
   readonly overLimit: WeakSet<Facts>
   /** Bytes of all bodies that are held now. */
   held: number
+  readonly turn: Turn
+}
+
+/** The webhooks that came in one turn of the event loop: most of their bodies are whole at its end. */
+export class Turn {
+  readonly #end: () => void
+  #begun: Intake[] = []
+
+  /** `end` is called when all of them have been read. */
+  constructor(end: () => void) {
+    this.#end = end
+  }
+
+  /** Has the intake read at the end of this turn. */
+  add(intake: Intake): void {
+    this.#begun.push(intake)
+    if (this.#begun.length === 1) setImmediate(() => this.#run())
+  }
+
+  #run(): void {
+    const begun = this.#begun
+    this.#begun = []
+    for (const intake of begun) intake.read()
+    this.#end()
+  }
 }
 
 /** Gates of the client road that this road has too, in the same order; the rest ask for a client's credential. */
@@ -89,7 +112,9 @@ export function openWebhooks(
   settings: WebhookSettings,
   parts: WebhookParts,
 ): (facts: Facts) => Webhook | undefined {
-  const shared: WebhookShared = { settings, parts, overLimit: new WeakSet(), held: 0 }
+  // What one turn takes is written together, and heard in the same turn.
+  const turn = new Turn(() => parts.people.deliveries.write())
+  const shared: WebhookShared = { settings, parts, overLimit: new WeakSet(), held: 0, turn }
   const gates = gatesOf(shared)
   const allowance = (max: number) => new Allowance(max, parts.monotonic, minutes(1))
   const webhooks = parts.people.desks
@@ -103,9 +128,25 @@ export function openWebhooks(
       const take = (call: WebhookCall) => new Intake(call, counter, shared).begin()
       return { desk, webhook: { gates, take } }
     })
-  return ({ method, path }) =>
-    webhooks.find(({ desk }) => desk.settings.channel.carries(method, path, desk.settings.account))
-      ?.webhook
+  return finder(webhooks)
+}
+
+/** Finds the webhook of a request; the configuration has made sure that there is one at most. */
+function finder(
+  webhooks: readonly { readonly desk: Desk; readonly webhook: Webhook }[],
+): (facts: Facts) => Webhook | undefined {
+  const below = webhooks.filter(({ desk }) => desk.settings.channel.callsBelow === true)
+  const exact = new Map(
+    webhooks
+      .filter((one) => !below.includes(one))
+      .map((one) => [one.desk.settings.account.webhookPath, one]),
+  )
+  return ({ method, path }) => {
+    const carries = ({ desk: { settings } }: { readonly desk: Desk }) =>
+      settings.channel.carries(method, path, settings.account)
+    const one = exact.get(path)
+    return one !== undefined && carries(one) ? one.webhook : below.find(carries)?.webhook
+  }
 }
 
 function gatesOf({ parts, settings, overLimit }: WebhookShared): readonly Gate[] {

@@ -123,6 +123,12 @@ export class PairingBook {
       .toSorted((a, b) => a.createdAt - b.createdAt)
   }
 
+  /** Whether this sender has asked and can still be approved, without a look at the store. */
+  isPending(place: Place, sender: string): boolean {
+    const kept = this.#pages.get(placeKey(place))
+    return kept !== undefined && holds(kept.page, sender, this.#deps.now())
+  }
+
   /** A stranger asks. Rejects when the store cannot be written: then nobody has a code. */
   ask(place: Place, sender: string, replyTo: PairingRequest['replyTo']): Promise<Asked> {
     const known = this.#pages.get(placeKey(place)) ?? empty

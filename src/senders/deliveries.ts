@@ -1,44 +1,39 @@
 /** Which deliveries were taken: a second one with the same key is a replay, or the service's own retry. */
-import { hash } from 'node:crypto'
-import type { Millis } from '../limits.ts'
-import { absent, type Store } from '../store/store.ts'
+import type { Seen, Told } from '../store/seen.ts'
 import { placeKey, type Place } from './place.ts'
 
-/** What the memory of deliveries needs from outside. */
-export interface DeliveriesDeps {
-  /** Outlives the process, so that nothing can be replayed after a restart. */
-  readonly store: Store
-  /** Wall clock, ms since the epoch. */
-  readonly now: () => number
-  /** How long a delivery is known. */
-  readonly keepMs: Millis
-}
-
-/** Deliveries by account and key. Every method rejects when the store fails, which is a no. */
+/** Deliveries by account and key. */
 export class Deliveries {
-  readonly #deps: DeliveriesDeps
+  readonly #seen: Seen
 
-  constructor(deps: DeliveriesDeps) {
-    this.#deps = deps
+  /** `seen` outlives the process, so that nothing can be replayed after a restart. */
+  constructor(seen: Seen) {
+    this.#seen = seen
   }
 
-  /** Takes a delivery: `false` when it was taken before, by this process or another. */
-  take(place: Place, key: string): Promise<boolean> {
-    const { store, now, keepMs } = this.#deps
-    const expiresAt = now() + keepMs
-    return store.compareAndSwap(keyOf(place, key), absent, '1', { expiresAt })
+  /** Takes deliveries; `told` hears which were not taken before, by this process or another, once that is written. */
+  take(place: Place, keys: readonly string[], told: Told): void {
+    this.#seen.take(keysOf(place, keys), told)
   }
 
-  /** Gives a delivery back that did not reach the agent, so that the service may deliver it again. */
-  async giveBack(place: Place, key: string): Promise<void> {
-    await this.#deps.store.remove(keyOf(place, key))
+  /** Writes what waits now instead of at the end of this turn of the event loop. */
+  write(): void {
+    this.#seen.write()
+  }
+
+  /** Gives back deliveries that did not reach the agent, so that the service may deliver them again. */
+  giveBack(place: Place, keys: readonly string[]): Promise<void> {
+    return this.#seen.giveBack(keysOf(place, keys))
   }
 
   /** True for what is older than deliveries are known: it could be a replay that was forgotten. */
   isForgotten(at: number | undefined): boolean {
-    return at !== undefined && this.#deps.now() - at > this.#deps.keepMs
+    return at !== undefined && at < this.#seen.knownSince()
   }
 }
 
-const keyOf = (place: Place, key: string) =>
-  `delivery/${placeKey(place)}/${hash('sha256', key).slice(0, 40)}`
+/** Neither part of a place has a line end in it. */
+function keysOf(place: Place, keys: readonly string[]): readonly string[] {
+  const before = `${placeKey(place)}\n`
+  return keys.map((key) => before + key)
+}

@@ -92,10 +92,21 @@ export class Desk {
 
   /** Judges one message. Rejects when the state cannot be read or written, which is a no. */
   async hear(message: Message): Promise<Heard> {
+    return this.hearAtOnce(message)
+  }
+
+  /** The same without a promise where nothing needs to be written; throws or rejects. */
+  hearAtOnce(message: Message): Heard | Promise<Heard> {
     const known = this.#deps.list.known(this.place)
     const { verdict, because, as } = judgeMessage(message, this.settings.policy, known)
     if (verdict === 'ignore') return withheld(message, because)
-    if (verdict === 'pair') return this.#pair(message)
+    if (verdict === 'pair') {
+      const { id } = message.sender
+      // Most messages of a stranger end here.
+      return id !== null && this.#deps.book.isPending(this.place, id)
+        ? withheld(message, askedAlready)
+        : this.#pair(message)
+    }
     const sender = as ?? message.sender.id
     if (sender === null) return { message, passes: true, event: 'message.allowed', because }
     const bound = this.#spend(message, sender)
@@ -136,7 +147,7 @@ export class Desk {
     const { sender, replyTo } = message
     if (sender.id === null) return withheld(message, 'no sender')
     const asked = await this.#deps.book.ask(this.place, sender.id, replyTo)
-    if (asked.kind === 'pending') return withheld(message, 'a stranger who has asked already')
+    if (asked.kind === 'pending') return withheld(message, askedAlready)
     if (asked.kind === 'full') {
       if (!asked.first) return withheld(message, asked.because)
       this.#deps.tell({ ...this.place, because: asked.because }, 'strangers are ignored for now')
@@ -170,6 +181,8 @@ export class Desk {
     }
   }
 }
+
+const askedAlready = 'a stranger who has asked already'
 
 const withheld = (message: Message, because: string): Heard => ({
   message,

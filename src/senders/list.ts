@@ -41,7 +41,7 @@ export class SenderList {
   #admitted = new Map<string, Map<string, Admitted>>()
   #spoke = new Map<string, number>()
   /** Last words that are not in the store yet. */
-  readonly #unsaved = new Map<string, Write>()
+  readonly #unsaved = new Map<string, number>()
   #broken: Failure | undefined
   #queue: Promise<unknown> = Promise.resolve()
   #stops: readonly (() => void)[] = []
@@ -105,7 +105,7 @@ export class SenderList {
     const key = spokeKey(place, sender)
     const at = this.#deps.now()
     this.#spoke.set(key, at)
-    this.#unsaved.set(key, { key, value: JSON.stringify({ at }) })
+    this.#unsaved.set(key, at)
   }
 
   /** Lets a sender in; what was said about the sender before is replaced. */
@@ -170,11 +170,12 @@ export class SenderList {
   /** Writes down who spoke since the last time. */
   async flush(): Promise<void> {
     if (this.#unsaved.size === 0) return
-    const writes = [...this.#unsaved.values()]
+    const unsaved = [...this.#unsaved]
+    const writes = unsaved.map(([key, at]): Write => ({ key, value: JSON.stringify({ at }) }))
     try {
       await this.#deps.store.putAll(writes)
-      for (const write of writes) {
-        if (this.#unsaved.get(write.key) === write) this.#unsaved.delete(write.key)
+      for (const [key, at] of unsaved) {
+        if (this.#unsaved.get(key) === at) this.#unsaved.delete(key)
       }
     } catch (thrown) {
       // Kept for the next time: it is only when somebody last spoke.
@@ -194,9 +195,7 @@ export class SenderList {
     this.#admitted = new Map()
     for (const entry of entries) this.#remember(readAdmitted(entry))
     this.#spoke = new Map(spoken.map((entry) => [entry.key, readSpoke(entry)]))
-    for (const { key, value } of this.#unsaved.values()) {
-      this.#spoke.set(key, readSpoke({ key, value, version: 0 }))
-    }
+    for (const [key, at] of this.#unsaved) this.#spoke.set(key, at)
     this.#broken = undefined
   }
 

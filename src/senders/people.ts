@@ -3,6 +3,7 @@ import type { Buffer } from 'node:buffer'
 
 import { Failure } from '../errors.ts'
 import { limits, type Millis } from '../limits.ts'
+import type { Seen } from '../store/seen.ts'
 import type { Store } from '../store/store.ts'
 import { PairingBook, usualBounds } from './book.ts'
 import { Deliveries } from './deliveries.ts'
@@ -46,8 +47,8 @@ export interface Came {
 export interface PeopleDeps {
   /** Senders and codes: shared with the command line. */
   readonly store: Store
-  /** Deliveries, written for every webhook: in a store of their own, where the embedded one is used. */
-  readonly deliveries: Store
+  /** Deliveries, written for every webhook. */
+  readonly deliveries: Seen
   /** Wall clock, ms since the epoch. */
   readonly now: () => number
   /** Monotonic clock, ms. */
@@ -74,15 +75,11 @@ export class People {
     list: SenderList,
     book: PairingBook,
   ) {
-    const { call, monotonic, random, now, tell, evidence } = deps
+    const { call, monotonic, random, tell, evidence } = deps
     this.list = list
     this.book = book
     this.#evidence = evidence
-    this.deliveries = new Deliveries({
-      store: deps.deliveries,
-      now,
-      keepMs: limits.replayKeepMs.default,
-    })
+    this.deliveries = new Deliveries(deps.deliveries)
     this.keys = new KeyCache({ call, now: monotonic })
     this.replies = new ReplyQueue({
       call,

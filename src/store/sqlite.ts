@@ -10,11 +10,6 @@ import { absent, isKey, type Entry, type PutOptions, type Store, type Write } fr
 export interface SqliteSettings {
   /** Wall clock, ms since the epoch: expiry is kept in it because it outlives the process. */
   readonly now: () => number
-  /**
-   * What a finished write outlives: a power cut, which costs a sync of the disk each [machine], or the end of the process
-   * only.
-   */
-  readonly survives?: 'machine' | 'process'
   /** How often a watch looks for writes of others; well under the promised second. */
   readonly watchEveryMs?: Millis
 }
@@ -40,17 +35,33 @@ const valueCharsMax = 1024 * 1024
  * foreign owner or a shared directory, STORE_NEWER for a file of a newer version, STORE_BROKEN for anything else.
  */
 export function openSqlite(path: string, settings: SqliteSettings): Store {
+  const database = openDatabase(path, { migrations, survives: 'machine' })
+  return new SqliteStore(database, path, settings)
+}
+
+/** What a file of ours is. */
+export interface FileSettings {
+  /** Schema versions in order. */
+  readonly migrations: readonly string[]
+  /**
+   * What a finished write outlives: a power cut, which costs a sync of the disk each, or the end of the process only.
+   */
+  readonly survives: 'machine' | 'process'
+}
+
+/** Opens a file of ours and brings its schema up to date. Fails as `openSqlite` does. */
+export function openDatabase(path: string, { migrations, survives }: FileSettings): DatabaseSync {
   if (path !== ':memory:') secureFile(path)
   let database: DatabaseSync | undefined
   try {
     database = new DatabaseSync(path, { timeout: busyMs })
-    // FULL: a revocation that was reported must survive a power cut. Writes are rare here.
-    const synchronous = settings.survives === 'process' ? 'NORMAL' : 'FULL'
+    // FULL: a revocation that was reported must survive a power cut. Writes of that kind are rare.
+    const synchronous = survives === 'process' ? 'NORMAL' : 'FULL'
     database.exec(
       `PRAGMA journal_mode = WAL; PRAGMA synchronous = ${synchronous}; PRAGMA trusted_schema = 0`,
     )
-    migrate(database, path)
-    return new SqliteStore(database, path, settings)
+    migrate(database, path, migrations)
+    return database
   } catch (thrown) {
     if (database?.isOpen === true) database.close()
     if (thrown instanceof Failure) throw thrown
@@ -92,7 +103,7 @@ function secureFile(path: string): void {
   }
 }
 
-function migrate(database: DatabaseSync, path: string): void {
+function migrate(database: DatabaseSync, path: string, migrations: readonly string[]): void {
   database.exec('BEGIN IMMEDIATE')
   try {
     const seen = Number(database.prepare('PRAGMA user_version').get()?.['user_version'] ?? 0)
@@ -116,21 +127,12 @@ const unreadable = -1
 
 const columns = 'key, value, version, expires'
 
-/** A compare-and-swap that waits for its transaction. */
-interface Swap {
-  readonly work: () => boolean
-  readonly resolve: (done: boolean) => void
-  readonly reject: (thrown: unknown) => void
-}
-
 class SqliteStore implements Store {
   readonly #database: DatabaseSync
   readonly #path: string
   readonly #now: () => number
   readonly #watchEveryMs: Millis
   readonly #stops = new Set<() => void>()
-  readonly #shares: boolean
-  #waiting: Swap[] = []
   readonly #sql: Readonly<
     Record<'get' | 'put' | 'delete' | 'list' | 'purge' | 'dataVersion', StatementSync>
   >
@@ -141,7 +143,6 @@ class SqliteStore implements Store {
     this.#path = path
     this.#now = settings.now
     this.#watchEveryMs = settings.watchEveryMs ?? 250
-    this.#shares = settings.survives === 'process'
     const live = '(expires IS NULL OR expires > ?)'
     this.#sql = {
       get: database.prepare(`SELECT ${columns} FROM entries WHERE key = ? AND ${live}`),
@@ -180,46 +181,14 @@ class SqliteStore implements Store {
     value: string,
     options: PutOptions = {},
   ): Promise<boolean> {
-    const work = () => {
-      if ((this.#read(key)?.version ?? absent) !== version) return false
-      this.#write({ key, value, ...options })
-      return true
-    }
-    if (!this.#shares) return this.#run(() => this.#atomically(work))
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ work, resolve, reject })
-      if (this.#waiting.length === 1) setImmediate(() => void this.#swapAll())
-    })
+    return this.#run(() =>
+      this.#atomically(() => {
+        if ((this.#read(key)?.version ?? absent) !== version) return false
+        this.#write({ key, value, ...options })
+        return true
+      }),
+    )
   }
-
-  /**
-   * Swaps that came in one turn of the event loop share a transaction: what a commit costs is the same for one and for
-   * many. Each still sees what those before it wrote.
-   */
-  async #swapAll(): Promise<void> {
-    const waiting = this.#waiting
-    this.#waiting = []
-    try {
-      const told = await this.#run(() =>
-        this.#atomically(() => waiting.map((swap) => this.#swapped(swap))),
-      )
-      for (const tell of told) tell()
-    } catch (thrown) {
-      for (const { reject } of waiting) reject(thrown)
-    }
-  }
-
-  /** What its caller is to be told once all is committed; a key or value that is refused is nobody else's failure. */
-  #swapped({ work, resolve, reject }: Swap): () => void {
-    try {
-      const done = work()
-      return () => resolve(done)
-    } catch (thrown) {
-      if (!(thrown instanceof Failure)) throw thrown
-      return () => reject(thrown)
-    }
-  }
-
   take(key: string): Promise<Entry | undefined> {
     return this.#run(() => {
       const entry = entryOf(this.#sql.delete.get(key))
@@ -257,7 +226,6 @@ class SqliteStore implements Store {
   }
 
   async close(): Promise<void> {
-    if (this.#waiting.length > 0) await this.#swapAll()
     for (const stop of this.#stops) stop()
     if (this.#database.isOpen) this.#database.close()
   }

@@ -9,6 +9,7 @@ import type { Entry } from '../channels/entries.ts'
 import { channelAccounts, type ChannelAccount } from '../config/channel-accounts.ts'
 import { checkSubjects, listedAccounts } from '../config/channel-lists.ts'
 import type { Config, Loaded } from '../config/load.ts'
+import { limits } from '../limits.ts'
 import type { Log } from '../log.ts'
 import { nodeCall, type Call } from '../senders/outgoing.ts'
 import type { DeskSettings } from '../senders/desk.ts'
@@ -16,7 +17,7 @@ import { checkOperations } from '../senders/check-operations.ts'
 import { peopleOperations } from '../senders/operations.ts'
 import { People } from '../senders/people.ts'
 import type { Ids, PolicySettings, RoomSettings } from '../senders/policy.ts'
-import { openSqlite } from '../store/sqlite.ts'
+import { openSeen } from '../store/seen.ts'
 import type { Store } from '../store/store.ts'
 import { clocks } from './clocks.ts'
 
@@ -35,9 +36,15 @@ export async function openPeople(
   { store, audit, log, call = nodeCall() }: PeopleParts,
 ): Promise<{ readonly people: People; readonly operations: Operations; close(): Promise<void> }> {
   // Deliveries are written for every webhook; a file of their own keeps them from waking those who watch the state.
-  const deliveries = openSqlite(join(home, 'deliveries.db'), {
+  const deliveries = openSeen(join(home, 'deliveries.db'), {
     now: clocks.now,
-    survives: 'process',
+    random: randomBytes,
+    keepMs: limits.replayKeepMs.default,
+    onFull: (since) =>
+      log.warn(
+        { since: new Date(since).toISOString() },
+        'too many deliveries: a replay of older ones is known by its date only',
+      ),
   })
   try {
     const people = await People.open(deskSettings(config), {

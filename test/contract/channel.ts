@@ -69,6 +69,16 @@ export function channelContract(title: string, specimen: Specimen): void {
     assert.equal((await prove(request, off)).ok, false)
   })
 
+  check('without callsBelow it carries nothing but its own path', () => {
+    if (channel.callsBelow === true) return
+    const at = account.webhookPath
+    for (const path of [at, `${at}/x`, `${at}x`, at.slice(0, -1), '/', '/transactions/1', '']) {
+      for (const method of ['GET', 'POST', 'PUT']) {
+        if (path !== at) assert.equal(channel.carries(method, path, account), false, path)
+      }
+    }
+  })
+
   check('a missing secret refuses everything and is a line at start', async () => {
     for (const row of channel.settings.filter(({ required }) => required)) {
       const { [row.key]: _gone, ...settings } = account.settings

@@ -12,52 +12,28 @@ import { storeContract } from './store.ts'
 const clock = { ms: 1_800_000_000_000 }
 const now = () => clock.ms
 
-for (const [name, survives] of [
-  ['sqlite', 'machine'],
-  ['sqlite that outlives the process only', 'process'],
-] as const) {
-  storeContract(
-    name,
-    async () => {
-      const folder = await mkdtemp(join(tmpdir(), 'hardshell-store-'))
-      const path = join(folder, 'state.db')
-      const store = openSqlite(path, { now, survives })
-      const other = openSqlite(path, { now, survives })
-      return {
-        store,
-        other,
-        now,
-        end: async () => {
-          await store.close()
-          await other.close()
-          await rm(folder, { recursive: true })
-        },
-      }
-    },
-    (ms) => {
-      clock.ms += ms
-    },
-  )
-}
-
-test('swaps that share a transaction see each other, and a refused key fails alone', async () => {
-  await inFolder(async (_folder, path) => {
-    const store = openSqlite(path, { now, survives: 'process' })
-    const swaps = ['a', 'a', 'no key', 'b'].map((key) => store.compareAndSwap(key, 0, 'x'))
-    const ends = await Promise.allSettled(swaps)
-    assert.deepEqual(
-      ends.map((end) => (end.status === 'fulfilled' ? end.value : 'refused')),
-      [true, false, 'refused', true],
-    )
-    const last = store.compareAndSwap('c', 0, 'x')
-    await store.close()
-    assert.equal(await last, true)
-    const again = openSqlite(path, { now })
-    assert.equal((await again.get('c'))?.value, 'x')
-    await again.close()
-    await assert.rejects(store.compareAndSwap('d', 0, 'x'))
-  })
-})
+storeContract(
+  'sqlite',
+  async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'hardshell-store-'))
+    const path = join(folder, 'state.db')
+    const store = openSqlite(path, { now })
+    const other = openSqlite(path, { now })
+    return {
+      store,
+      other,
+      now,
+      end: async () => {
+        await store.close()
+        await other.close()
+        await rm(folder, { recursive: true })
+      },
+    }
+  },
+  (ms) => {
+    clock.ms += ms
+  },
+)
 
 async function inFolder(body: (folder: string, path: string) => Promise<void>) {
   const folder = await mkdtemp(join(tmpdir(), 'hardshell-store-'))

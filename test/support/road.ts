@@ -7,11 +7,13 @@ import type { AddressInfo } from 'node:net'
 import type { Agent } from '../../src/agent/agent.ts'
 import { readFacts } from '../../src/proxy/facts.ts'
 import type { Forwarder } from '../../src/proxy/forward.ts'
+import { days } from '../../src/limits.ts'
 import { Live } from '../../src/proxy/live.ts'
 import { openWebhooks, type WebhookSettings } from '../../src/proxy/webhook.ts'
 import type { DeskSettings } from '../../src/senders/desk.ts'
 import type { Call } from '../../src/senders/outgoing.ts'
 import { People, type PeopleRecord } from '../../src/senders/people.ts'
+import { openSeen } from '../../src/store/seen.ts'
 import { memoryStore, recordingCall, type TestClock } from './people.ts'
 
 /** What reached the agent. */
@@ -42,7 +44,7 @@ export async function openRoad(
   const passed: Passed[] = []
   const people = await People.open([desk], {
     store: memoryStore(clock),
-    deliveries: memoryStore(clock),
+    deliveries: openSeen(':memory:', { now: clock.now, random: randomBytes, keepMs: days(3) }),
     now: clock.now,
     monotonic: clock.now,
     random: randomBytes,
@@ -62,6 +64,7 @@ export async function openRoad(
       ended({ status: 200, bytes: 2 })
       return { cut: () => undefined, refuse: () => undefined }
     },
+    warm: () => undefined,
     close: () => Promise.resolve(),
   }
   const agent: Pick<Agent, 'ready'> = { ready: () => undefined }
