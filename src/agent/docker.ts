@@ -1,5 +1,5 @@
 /** The driver for Docker and engines that speak its API: a pod of a portal without a network, and the agent that joins it. */
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import type { AuditSink } from '../audit/record.ts'
 import type { Listener, Owner } from '../egress/deny.ts'
 import { codeOf, Failure, messageOf } from '../errors.ts'
@@ -11,9 +11,9 @@ import {
   type ContainerBody,
   type ContainerPlan,
 } from './hardening.ts'
-import { localImage, type Source } from './image.ts'
 import { fieldOf, isRecord, textOf } from './json.ts'
 import { makePodDir, portalOwner } from './pod-dir.ts'
+import { makePortalImage, programSource } from './portal-image.ts'
 import {
   egressPort,
   hashOf,
@@ -53,8 +53,6 @@ const label = {
   config: 'io.hardshell.config',
 } as const
 
-/** Beside this file: portal.ts from a checkout, portal.js from a build. */
-const portalFile = [`${import.meta.dirname}/portal.ts`, `${import.meta.dirname}/portal.js`]
 const seccompFile = `${import.meta.dirname}/../../deploy/seccomp.json`
 
 /** A pod that is planned but not made. */
@@ -240,12 +238,7 @@ export class DockerDriver implements SandboxDriver {
     const engine = await this.#ready()
     const image = await this.#image(engine, spec.image)
     const seccomp = JSON.stringify(JSON.parse(readFileSync(seccompFile, 'utf8')))
-    const portalImage = await localImage(engine, {
-      name: 'hardshell-portal',
-      nodePath: this.#settings.nodePath,
-      add: [portalSource()],
-      args: [],
-    })
+    const portalImage = await makePortalImage(engine, this.#settings.nodePath)
     const images = { agent: image, portal: await this.#image(engine, portalImage) }
     const swaps = this.#info?.swapLimit === false
     const agent = { ...agentPlan(spec, image, seccomp), swaps }
@@ -271,7 +264,7 @@ export class DockerDriver implements SandboxDriver {
       image: image.id,
       entrypoint: ['/usr/local/bin/node', '--max-old-space-size=96'],
       args: [
-        portalSource().to,
+        programSource('portal').to,
         '--dir=/portal',
         `--agent-port=${spec.port}`,
         `--egress-port=${egressPort}`,
@@ -429,15 +422,6 @@ function bindsOf({ workspace, plugins = [] }: CellSpec): readonly Bind[] {
     readOnly: true,
   }))
   return [...own, ...reads]
-}
-
-/** The portal's program under a name that Node takes for a module without a package beside it. */
-function portalSource(): Source {
-  const from = portalFile.find((path) => existsSync(path))
-  if (from === undefined) {
-    throw new Failure('PORTAL_MISSING', 'The portal program is missing: install Hardshell again.')
-  }
-  return { from, to: from.endsWith('.ts') ? '/hardshell/portal.mts' : '/hardshell/portal.mjs' }
 }
 
 /** Why an agent ended. The engine counts any kill for lack of memory in the cell; only a deadly one is `oom`. */

@@ -13,13 +13,19 @@ export interface Source {
   readonly to: string
 }
 
+/** A program that is made here and stands nowhere on this machine. */
+export interface MadeProgram {
+  readonly program: Buffer
+  readonly to: string
+}
+
 /** What an image holds besides Node, its libraries, a user list and the machine's certificate authorities. */
 export interface Recipe {
   /** Name without a tag; the tag is the hash of the content. */
   readonly name: string
   /** The Node binary to put in, at /usr/local/bin/node. */
   readonly nodePath: string
-  readonly add: readonly Source[]
+  readonly add: readonly (Source | MadeProgram)[]
   /** Arguments behind `node`. */
   readonly args: readonly string[]
 }
@@ -73,6 +79,10 @@ async function entriesOf(recipe: Recipe): Promise<readonly Entry[]> {
   addText('/etc/group', groups)
   if (existsSync(authorities)) addFile(authorities, authorities, 0o644)
   for (const source of recipe.add) {
+    if ('program' in source) {
+      add(source.to, 0o755, source.program, source.program.length)
+      continue
+    }
     for (const file of walk(source)) addFile(file.from, file.to, modeOf(file.from))
   }
   return withFolders([...files.values()])

@@ -13,7 +13,7 @@ const exists = (path: string) => lstatSync(path, { throwIfNoEntry: false }) !== 
 /** The state of the installation that a call is about. */
 export async function contextOf(
   { io, options }: Call,
-  { deep, log }: { readonly deep: boolean; readonly log: boolean },
+  { deep, log, signal }: { readonly deep: boolean; readonly log: boolean; signal?: AbortSignal },
 ): Promise<PostureContext> {
   const { filesNow, gather } = await import('../posture/gather.ts')
   const home = homeOf(io.env)
@@ -31,6 +31,7 @@ export async function contextOf(
     tokens,
     deep,
     log,
+    ...(signal && { signal }),
     ...(config === undefined ? {} : { config }),
     ...(running && { running }),
   })

@@ -13,7 +13,10 @@ export const securityCommands: readonly Command[] = [
     name: 'security audit',
     summary: 'Look for what is unsafe, with a score and the command that mends each finding.',
     options: {
-      deep: { type: 'boolean', summary: 'Ask live too: refusals, open sockets, Tailscale.' },
+      deep: {
+        type: 'boolean',
+        summary: 'Ask live too: refusals, Tailscale, and the cell from inside.',
+      },
       fix: { type: 'boolean', summary: 'Mend what is safe to mend, after a copy.' },
       sarif: { type: 'boolean', summary: 'Print SARIF 2.1.0.' },
       'min-score': {
@@ -40,19 +43,17 @@ async function audit(call: Call): Promise<ExitCode> {
   const { options, io, json } = call
   const least = await leastOf(options['min-score'])
   const since = sinceOf(options['since'])
-  const [{ contextOf }, { reportOf, textOf }, history] = await Promise.all([
-    import('./posture.ts'),
+  const [{ reportOf, textOf }, history] = await Promise.all([
     import('../posture/report.ts'),
     import('../posture/history.ts'),
   ])
-  const depth = { deep: options['deep'] === true, log: true }
-  let context = await contextOf(call, depth)
+  let context = await look(call)
   let report = reportOf(context)
   let fixed: Awaited<ReturnType<typeof fix>> | undefined
   if (options['fix'] === true) {
     fixed = await fix(call, context, report)
     if (fixed.plan.length > 0) {
-      context = await contextOf(call, depth)
+      context = await look(call)
       report = reportOf(context)
     }
   }
@@ -78,6 +79,22 @@ async function audit(call: Call): Promise<ExitCode> {
     if (since !== undefined) io.out(changeText(change))
   }
   return report.score >= least ? 0 : 1
+}
+
+const interrupts = ['SIGINT', 'SIGTERM'] as const
+
+/** Looks at the installation. Who interrupts a deep look waits until what it started is gone; a second time, not. */
+async function look(call: Call) {
+  const { contextOf } = await import('./posture.ts')
+  if (call.options['deep'] !== true) return contextOf(call, { deep: false, log: true })
+  const stop = new AbortController()
+  const interrupted = () => stop.abort(new Failure('INTERRUPTED', 'the audit was broken off'))
+  for (const name of interrupts) process.once(name, interrupted)
+  try {
+    return await contextOf(call, { deep: true, log: true, signal: stop.signal })
+  } finally {
+    for (const name of interrupts) process.off(name, interrupted)
+  }
 }
 
 async function leastOf(given: unknown): Promise<number> {

@@ -1,5 +1,6 @@
 /** Every check of the security audit, in the order of the report. A new one is a row in the file of its group. */
 import { agentChecks } from './checks-agent.ts'
+import { cellChecks } from './checks-cell.ts'
 import { credentialChecks } from './checks-credentials.ts'
 import { exposureChecks } from './checks-exposure.ts'
 import { fileChecks, secretChecks } from './checks-files.ts'
@@ -23,6 +24,7 @@ const judged: readonly Check[] = [
   ...fileChecks,
   ...secretChecks,
   ...sandboxChecks,
+  ...cellChecks,
   ...agentChecks,
   ...pluginChecks,
   ...auditChecks,

@@ -1,4 +1,5 @@
 /** Everything that the checks look at, as plain data: gathered once, so that each check is a pure function. */
+import type { InCellReport } from '../agent/in-cell.ts'
 import type { Problem, Notice } from '../config/problems.ts'
 import type { Config } from '../config/schema.ts'
 import type { SecretSource } from '../config/read.ts'
@@ -56,6 +57,47 @@ export interface Running {
   readonly configHash: string
   readonly auditFailing?: string
   readonly agent: { readonly state: string; readonly driver: string; readonly because?: string }
+}
+
+/** A process of a cell, as the kernel of this machine has it. */
+export interface ProcessFact {
+  readonly pid: number
+  readonly name: string
+  /** Real, effective, saved and file-system user. */
+  readonly uids: readonly number[]
+  /** Its capability sets that are not empty. */
+  readonly capabilities: readonly string[]
+  readonly noNewPrivileges: boolean
+  /** A filter of system calls is in force. */
+  readonly seccomp: boolean
+}
+
+/** A mount of a cell. */
+export interface MountFact {
+  /** The folder or file of the file system that is mounted. */
+  readonly root: string
+  /** Where, in the cell. */
+  readonly target: string
+  readonly type: string
+  readonly writable: boolean
+}
+
+/** A running cell from outside. */
+export interface RunningCell {
+  readonly processes: readonly ProcessFact[]
+  readonly interfaces: Measured<readonly string[]>
+  readonly mounts: Measured<readonly MountFact[]>
+  /** Kinds of namespaces that are ours too. */
+  readonly shared: Measured<readonly string[]>
+  /** What the kernel holds it to; not a number where it does not. Memory in bytes. */
+  readonly limits: Measured<{ readonly pids: number; readonly memory: number }>
+}
+
+/** One cell: as it runs, and what could be done in a container made like it. */
+export interface CellFacts {
+  readonly name: string
+  readonly running: Measured<RunningCell>
+  readonly twin: Measured<InCellReport>
 }
 
 /** The container engine and what runs on it for us. */
@@ -145,6 +187,8 @@ export interface PostureContext {
   readonly node: string
   readonly clockSynchronised: Measured<boolean>
   readonly probes: Measured<Probes>
+  /** Looked at only with --deep. */
+  readonly cells: Measured<readonly CellFacts[]>
   readonly suppressions: readonly Suppression[]
   /** What is wrong with the file of suppressions. */
   readonly suppressionFault?: string

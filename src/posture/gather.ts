@@ -11,6 +11,7 @@ import {
   statfsSync,
 } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
+import { defaultSockets } from '../agent/engine.ts'
 import { newestCheckpoint } from '../audit/checkpoints.ts'
 import { listFiles } from '../audit/files.ts'
 import { query, tail } from '../audit/read.ts'
@@ -31,6 +32,7 @@ import type { TokenView } from '../identity/token-record.ts'
 import { days } from '../limits.ts'
 import { findPlugins, type PluginsFound } from '../plugins.ts'
 import { at } from './checks-agent.ts'
+import { askCells, instanceOf } from './cell.ts'
 import { checks } from './checks.ts'
 import type {
   AgentConfigFacts,
@@ -58,6 +60,8 @@ export interface GatherOptions {
   readonly tokens: Measured<readonly TokenView[]>
   /** Ask live: only then is anything sent. */
   readonly deep: boolean
+  /** Breaks off what `deep` started; what it made is removed. */
+  readonly signal?: AbortSignal
   /** Read the whole audit log, which may take minutes where it is large. */
   readonly log: boolean
 }
@@ -107,9 +111,26 @@ export async function gather(options: GatherOptions): Promise<PostureContext> {
     node: process.versions.node,
     clockSynchronised: clockOf(),
     probes: deep && config !== undefined ? await probe(config, running) : deepOnly,
+    cells: deep ? await cellsOf(config, home, options) : deepOnly,
     suppressions,
     ...(fault === undefined ? {} : { suppressionFault: fault }),
   }
+}
+
+function cellsOf(
+  config: Config | undefined,
+  home: string,
+  { env, signal }: GatherOptions,
+): Promise<PostureContext['cells']> {
+  if (config?.agent.image === undefined) {
+    return Promise.resolve({ unmeasured: 'Hardshell launches no agent' })
+  }
+  return askCells({
+    instance: instanceOf(home),
+    engineSockets: defaultSockets(env['XDG_RUNTIME_DIR']),
+    nodePath: process.execPath,
+    signal,
+  })
 }
 
 interface ConfigRead {

@@ -27,11 +27,24 @@ their remedy, or with "not measured" and why: that is an answer of its own and n
 
 | option | what it does |
 |---|---|
-| \`--deep\` | also asks live: no token, a wrong token (it counts as one failure of this address) and a foreign Host must be refused; the agent is asked around us; Tailscale is asked for Funnel |
+| \`--deep\` | also asks live: no token, a wrong token (it counts as one failure of this address) and a foreign Host must be refused; the agent is asked around us; Tailscale is asked for Funnel; the cell that runs is looked at from outside and, in a twin of it, from inside |
 | \`--fix\` | prints a plan, copies what it touches to \`backups/\` in the home, then mends file modes, replaces a missing or refused token (shown once) and seals copies that show secrets; a second run has nothing to do |
 | \`--min-score N\` | exit code 1 below this score; ${minScoreDefault} unless said otherwise |
 | \`--since DATE\` | what changed since the last audit before that day |
 | \`--json\`, \`--sarif\` | for machines; SARIF is version 2.1.0 |
+
+## The cell, from outside and from inside
+
+With \`--deep\` the checks \`sandbox.cell-…\` do not read what was asked of the engine but what the kernel says and does. From outside, every
+process in the control group of the running agent is read in /proc: users, capabilities, filters, namespaces, network, mounts,
+limits; so a process that somebody put into the cell later is seen too. From inside, a *twin* tries what the agent could try: a container of our own image, made from what the
+engine reports of the running one, in the same network. It tries to write, to execute what it wrote, to find a way out, an engine's socket or a device, and to make system calls that an agent does
+not need. No packet leaves it, no file stays, nothing is tried in the workspace, which it has read-only, and it has none of the
+agent's variables. It is removed at once, also on an interrupt; should the command be killed, it ends by itself after 15 s and the engine
+removes it. The agent is not touched: no command is run in its cell.
+
+What cannot be seen is not measured: no engine, no running cell, the processes of a cell on another machine, mounts that only root may
+read, or an engine that cannot start the twin. [A decision](decisions/0013-a-twin-tries-the-walls.md) says why it is a twin.
 
 ## The score
 

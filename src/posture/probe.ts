@@ -1,11 +1,11 @@
 /** What only asking can tell: live probes, sockets of the kernel, the container engine. Each is bounded in time. */
 import { lstatSync, readFileSync, statSync } from 'node:fs'
 import { request } from 'node:http'
-import { hash } from 'node:crypto'
 import { Engine, defaultSockets } from '../agent/engine.ts'
 import { fieldOf, textOf } from '../agent/json.ts'
 import type { Config } from '../config/schema.ts'
 import { codeOf, messageOf } from '../errors.ts'
+import { instanceOf } from './cell.ts'
 import type {
   EngineFacts,
   Listening,
@@ -210,9 +210,7 @@ async function factsOf(
   const runc = await engine.runcVersion()
   const reference = config?.agent.image
   const image = reference === undefined ? undefined : await engine.image(reference)
-  // The name that the wiring gives this installation on the engine.
-  const instance = `h${hash('sha256', home).slice(0, 12)}`
-  const found = await engine.list({ 'io.hardshell.instance': instance })
+  const found = await engine.list({ 'io.hardshell.instance': instanceOf(home) })
   const containers: { name: string; wrong: readonly string[] }[] = []
   for (const { id, running } of found) {
     const inspected = running ? await engine.inspect(id) : undefined

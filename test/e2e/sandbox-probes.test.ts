@@ -5,7 +5,7 @@ import { networkInterfaces } from 'node:os'
 import { after, before, suite, test } from 'node:test'
 import type { Agent } from '../../src/agent/agent.ts'
 import { ask, inCell, openBench, untilReady, type Bench } from '../support/engine.ts'
-import { allowedProbes, deniedProbes } from '../support/syscall-probe.ts'
+import { allowedProbes, deniedProbes } from '../../src/agent/syscall-probe.ts'
 
 suite('an agent in its cell', () => {
   let bench: Bench

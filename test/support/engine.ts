@@ -11,7 +11,7 @@ import { localImage } from '../../src/agent/image.ts'
 import type { CellSettings } from '../../src/agent/sandbox.ts'
 import type { AuditEntry, AuditSink } from '../../src/audit/record.ts'
 import { must } from './images.ts'
-import { allowedProbes, deniedProbes, programOf } from './syscall-probe.ts'
+import { allowedProbes, deniedProbes, programOf } from '../../src/agent/syscall-probe.ts'
 
 /** Where the engine of the tests listens. */
 export const engineSocket = '/var/run/docker.sock'

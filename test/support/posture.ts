@@ -4,6 +4,7 @@ import { fill, tree } from '../../src/config/tree.ts'
 import type { TokenView } from '../../src/identity/token-record.ts'
 import { days } from '../../src/limits.ts'
 import type { FileFact, PostureContext } from '../../src/posture/context.ts'
+import { cellWith } from './posture-cells.ts'
 
 /** The moment of every test. */
 export const now = Date.UTC(2026, 10, 21, 12)
@@ -140,6 +141,7 @@ export function contextWith(over: Partial<PostureContext> = {}): PostureContext 
         funnel: { value: false },
       },
     },
+    cells: { value: [cellWith()] },
     suppressions: [],
     ...over,
   }

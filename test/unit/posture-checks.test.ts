@@ -12,6 +12,7 @@ import {
   now,
   tokenWith,
 } from '../support/posture.ts'
+import { cellCases } from '../support/posture-cells.ts'
 
 type Spoil = Partial<PostureContext>
 
@@ -288,6 +289,7 @@ const cases: Record<string, { fires: Spoil; quiet?: Spoil }> = {
   'sandbox.engine-seccomp': { fires: part('engine', { securityOptions: ['name=apparmor'] }) },
   'sandbox.engine-apparmor': { fires: part('engine', { securityOptions: ['name=seccomp'] }) },
   'sandbox.root': { fires: { uid: 0 } },
+  ...cellCases,
   'agent.reachable-around': {
     fires: upstream('http://127.0.0.1:18789', listening('0.0.0.0', 18_789)),
     quiet: upstream('http://127.0.0.1:18789', listening('127.0.0.1', 18_789)),

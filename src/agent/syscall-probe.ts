@@ -27,6 +27,8 @@ export const deniedProbes: Readonly<Record<string, Probe>> = {
   perf_event_open: { x64: 298, arm64: 241, args: [0, 0, 0, 0, 0] },
   userfaultfd: { x64: 323, arm64: 282, args: [0] },
   memfd_secret: { x64: 447, arm64: 447, args: [0] },
+  'mount nothing': { x64: 165, arm64: 40, args: [0, 0, 0, 0, 0] },
+  'setns of no descriptor': { x64: 308, arm64: 268, args: [-1, 0] },
   name_to_handle_at: { x64: 303, arm64: 264, args: [-100, 0, 0, 0, 0] },
 }
 
@@ -37,6 +39,9 @@ export const allowedProbes: Readonly<Record<string, Probe>> = {
   'socket netlink route': { x64: 41, arm64: 198, args: [16, 3, 0] },
   getpid: { x64: 39, arm64: 172, args: [] },
 }
+
+/** Where the program of a probe stands in an image that has them. */
+export const probePath = (name: string): string => `/hardshell/probe/${name.replaceAll(' ', '_')}`
 
 /** A static ELF program for this machine's architecture that makes the call. */
 export function programOf(probe: Probe): Buffer {
