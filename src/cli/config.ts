@@ -108,11 +108,13 @@ async function generated(): Promise<Readonly<Record<string, string>>> {
   const { loadCommands } = await import('./commands.ts')
   const { usageLine } = await import('./run.ts')
   const { auditPage } = await import('../posture/page.ts')
+  const { reportSchema } = await import('../posture/schema.ts')
   const written = Object.entries(examples).map(([path, example]) => [path, exampleText(example)])
   return {
     'docs/configuration.md': configurationPage(),
     'docs/errors.md': errorsPage(),
     'docs/security-audit.md': auditPage(),
+    'docs/security-audit.schema.json': `${JSON.stringify(reportSchema, undefined, 2)}\n`,
     'docs/cli.md': renderCliDocs(await loadCommands(), usageLine),
     ...(Object.fromEntries(written) as Record<string, string>),
   }

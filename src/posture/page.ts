@@ -31,7 +31,8 @@ their remedy, or with "not measured" and why: that is an answer of its own and n
 | \`--fix\` | prints a plan, copies what it touches to \`backups/\` in the home, then mends file modes, replaces a missing or refused token (shown once) and seals copies that show secrets; a second run has nothing to do |
 | \`--min-score N\` | exit code 1 below this score; ${minScoreDefault} unless said otherwise |
 | \`--since DATE\` | what changed since the last audit before that day |
-| \`--json\`, \`--sarif\` | for machines; SARIF is version 2.1.0 |
+| \`--json\` | for machines: one object, described by [security-audit.schema.json](security-audit.schema.json); later versions may add members, and none is renamed, removed or given another meaning |
+| \`--sarif\` | for machines: SARIF 2.1.0, valid against the schema of the standard in each of its editions; what was not measured is a result of kind "open", a suppression is one of kind "external" |
 
 ## The cell, from outside and from inside
 

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { test, type TestContext } from 'node:test'
 import { openCopy } from '../../src/config/copies.ts'
 import type { Report } from '../../src/posture/report.ts'
@@ -10,6 +12,7 @@ import { makeCareless, planted } from '../fixtures/careless/make.ts'
 import { mendCareless } from '../fixtures/careless/mend.ts'
 import { startAgent } from '../support/agent.ts'
 import { entry, hardshell, start } from '../support/program.ts'
+import { reportFaults, sarifFaults } from '../support/schemas.ts'
 import { filesBelow } from '../support/search.ts'
 
 function userFolder(t: TestContext): string {
@@ -26,6 +29,7 @@ async function audit(t: TestContext, user: string, ...options: string[]) {
     readonly token?: string
     readonly change?: { readonly added: readonly string[]; readonly gone: readonly string[] }
   }
+  assert.deepEqual(reportFaults(report), [])
   const findings = report.results.filter(({ status }) => status === 'finding').map(({ id }) => id)
   return { ...run, report, findings }
 }
@@ -126,13 +130,13 @@ test('the exit code tells whether the score that was asked for is reached', asyn
   assert.equal((await audit(t, user, '--min-score', String(report.score))).code, 0)
 })
 
-test('a look changes no mode and no file but the history', async (t) => {
+test('a look changes no mode and no file but the history and the compiled code of its own', async (t) => {
   const user = userFolder(t)
   makeCareless(user)
   const home = join(user, '.hardshell')
   const list = () =>
     readdirSync(home, { recursive: true, encoding: 'utf8' })
-      .filter((name) => name !== 'history.jsonl')
+      .filter((name) => !/^(?:history\.jsonl$|cache(?:\/|$))/.test(name))
       .toSorted()
       .map((name) => `${name} ${statSync(join(home, name)).mode.toString(8)}`)
   const before = list()
@@ -194,6 +198,39 @@ test('--deep asks the running sidecar: no token, a wrong one and a foreign Host 
     agent.seen.map(({ headers }) => headers['authorization']),
     [undefined],
   )
+})
+
+test('SARIF is valid by the schema of the standard: careless, sound, with suppressions, live', async (t) => {
+  const careless = userFolder(t)
+  makeCareless(careless)
+  const sound = userFolder(t)
+  await hardshell(t, ['init', '--image', 'my-bot:1'], { HOME: sound })
+  const expected = userFolder(t)
+  await hardshell(t, ['init', '--upstream', 'http://127.0.0.1:1'], { HOME: expected })
+  const until = new Date(Date.now() + 30 * 86_400_000).toISOString().slice(0, 10)
+  writeFileSync(
+    join(expected, '.hardshell', 'audit-suppressions.json5'),
+    `{ suppressions: [{ id: "sandbox.not-applied", reason: "a reason", until: "${until}" }] }`,
+    { mode: 0o600 },
+  )
+  const nothing = userFolder(t)
+  for (const [user, ...options] of [
+    [careless],
+    [careless, '--fix'],
+    [sound],
+    [sound, '--deep'],
+    [expected],
+    [nothing],
+  ] as const) {
+    // What --fix says of the new token goes to standard error, so that the log on standard output stays one document.
+    const argv = [entry, 'security', 'audit', '--sarif', ...options]
+    const { stdout } = await promisify(execFile)(process.execPath, argv, {
+      env: { PATH: process.env['PATH'], HOME: user },
+    }).catch((failed: { stdout: string }) => failed)
+    const log: unknown = JSON.parse(stdout)
+    assert.deepEqual(sarifFaults(log), [], options.join(' '))
+    assert.equal(stdout.includes('"suppressions"'), user === expected)
+  }
 })
 
 test('SARIF names every check as a rule and every finding as a result', async (t) => {

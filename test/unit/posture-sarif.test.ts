@@ -1,125 +1,118 @@
-/** The part of the SARIF 2.1.0 schema (OASIS, errata 01) that our logs use: required and allowed members, and enumerations. */
+/** SARIF and JSON of the security audit against their schemas. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import fc from 'fast-check'
+import type { PostureContext } from '../../src/posture/context.ts'
 import { reportOf } from '../../src/posture/report.ts'
 import { sarifOf } from '../../src/posture/sarif.ts'
 import { contextWith, fileWith, now } from '../support/posture.ts'
-
-type Rule = (value: unknown, at: string) => void
-interface Members {
-  readonly required: Readonly<Record<string, Rule>>
-  readonly optional?: Readonly<Record<string, Rule>>
-}
-
-const text: Rule = (value, at) => assert.equal(typeof value, 'string', at)
-const yes: Rule = (value, at) => assert.equal(typeof value, 'boolean', at)
-const uri: Rule = (value, at) => assert.ok(URL.canParse(String(value)), at)
-const index: Rule = (value, at) => assert.ok(Number.isInteger(value) && Number(value) >= 0, at)
-const time: Rule = (value, at) => assert.match(String(value), /^\d{4}-\d\d-\d\dT[\d:.]+Z$/, at)
-const bag: Rule = (value, at) => assert.equal(typeof value, 'object', at)
-const one =
-  (...words: readonly string[]): Rule =>
-  (value, at) =>
-    assert.ok(words.includes(String(value)), `${at} is ${String(value)}`)
-const list =
-  (rule: Rule): Rule =>
-  (value, at) => {
-    assert.ok(Array.isArray(value), at)
-    for (const [place, item] of value.entries()) rule(item, `${at}[${place}]`)
-  }
-const object =
-  ({ required, optional = {} }: Members): Rule =>
-  (value, at) => {
-    assert.ok(typeof value === 'object' && value !== null && !Array.isArray(value), at)
-    const members = value as Readonly<Record<string, unknown>>
-    const known: Readonly<Record<string, Rule>> = { ...required, ...optional }
-    for (const name of Object.keys(required)) assert.ok(name in members, `${at} lacks ${name}`)
-    for (const [name, member] of Object.entries(members)) {
-      const rule = known[name]
-      assert.ok(rule !== undefined, `${at} has ${name}, which the schema does not know`)
-      rule(member, `${at}.${name}`)
-    }
-  }
-
-const level = one('none', 'note', 'warning', 'error')
-const message = object({ required: { text } })
-const location = object({
-  required: {
-    physicalLocation: object({
-      required: { artifactLocation: object({ required: { uri } }) },
-    }),
-  },
-})
-const suppression = object({
-  required: { kind: one('inSource', 'external') },
-  optional: { status: one('accepted', 'underReview', 'rejected'), justification: text },
-})
-const result = object({
-  required: { message },
-  optional: {
-    ruleId: text,
-    ruleIndex: index,
-    kind: one('notApplicable', 'pass', 'fail', 'review', 'open', 'informational'),
-    level,
-    locations: list(location),
-    suppressions: list(suppression),
-  },
-})
-const descriptor = object({
-  required: { id: text },
-  optional: {
-    name: text,
-    shortDescription: message,
-    help: message,
-    defaultConfiguration: object({ required: {}, optional: { level } }),
-    properties: bag,
-  },
-})
-const driver = object({
-  required: { name: text },
-  optional: { version: text, semanticVersion: text, rules: list(descriptor) },
-})
-const log = object({
-  required: {
-    version: one('2.1.0'),
-    runs: list(
-      object({
-        required: { tool: object({ required: { driver } }) },
-        optional: {
-          columnKind: one('utf16CodeUnits', 'unicodeCodePoints'),
-          invocations: list(
-            object({ required: { executionSuccessful: yes }, optional: { endTimeUtc: time } }),
-          ),
-          results: list(result),
-          properties: bag,
-        },
-      }),
-    ),
-  },
-  optional: { $schema: uri },
-})
+import { reportFaults, sarifFaults } from '../support/schemas.ts'
 
 interface Written {
   readonly runs: readonly { readonly results: readonly Readonly<Record<string, unknown>>[] }[]
 }
 
-const written = (over: Parameters<typeof contextWith>[0]) =>
-  JSON.parse(JSON.stringify(sarifOf(reportOf(contextWith(over)), '1.2.3'))) as Written
+const sent = (value: unknown): unknown => JSON.parse(JSON.stringify(value))
+const logOf = (over: Partial<PostureContext>) =>
+  sent(sarifOf(reportOf(contextWith(over)), '1.2.3')) as Written
+const jsonOf = (over: Partial<PostureContext>) =>
+  sent({ ...reportOf(contextWith(over)), minScore: 85 }) as Record<string, unknown>
 
-test('a log with findings, suppressions and what was not measured has the members of SARIF 2.1.0', () => {
-  const sound = written({})
-  log(sound, 'log')
-  assert.deepEqual(sound.runs[0]?.results, [])
-  const files = [
+/** Findings, one of them expected, and checks that could not look. */
+const spoiled: Partial<PostureContext> = {
+  files: [
     fileWith({ role: 'key', mode: 0o644 }),
     fileWith({ role: 'home', mode: 0o755, path: '/home/a b/%20#?' }),
-  ]
-  const suppressions = [{ id: 'files.home-mode', reason: 'a test of ours', until: now + 1 }]
-  const spoiled = written({ files, suppressions, audit: { unmeasured: 'a reason' } })
-  log(spoiled, 'log')
-  const results = spoiled.runs[0]?.results ?? []
+  ],
+  suppressions: [{ id: 'files.home-mode', reason: 'a test of ours', until: now + 1 }],
+  audit: { unmeasured: 'a reason' },
+}
+
+test('logs of a sound and of a spoiled installation are valid SARIF 2.1.0', () => {
+  const sound = logOf({})
+  assert.deepEqual(sarifFaults(sound), [])
+  assert.deepEqual(sound.runs[0]?.results, [])
+  const log = logOf(spoiled)
+  assert.deepEqual(sarifFaults(log), [])
+  const results = log.runs[0]?.results ?? []
   assert.ok(results.some(({ kind }) => kind === 'open'))
   assert.ok(results.some((each) => 'suppressions' in each))
   // A result that is no failure has no level (SARIF §3.27.10).
-  for (const { kind, level: said } of results) assert.equal(said === 'none', kind !== 'fail')
+  for (const { kind, level } of results) assert.equal(level === 'none', kind !== 'fail')
+})
+
+test('whatever a file is called, the log stays valid', () => {
+  fc.assert(
+    fc.property(fc.string({ unit: 'binary', maxLength: 40 }), (name) => {
+      const path = `/home/me/.hardshell/keys/${name.replaceAll(/[\0/]/g, '_')}`
+      const log = logOf({ files: [fileWith({ role: 'key', mode: 0o644, path })] })
+      assert.deepEqual(sarifFaults(log), [])
+    }),
+  )
+})
+
+/** `value` with the member at `path` replaced, or taken out where there is no replacement. */
+function broken(value: unknown, path: string, ...by: readonly unknown[]): unknown {
+  const copy = structuredClone(value)
+  const steps = path.split('.')
+  const last = steps.pop() ?? ''
+  const at = steps.reduce<Record<string, unknown>>(
+    (there, step) => there[step] as Record<string, unknown>,
+    copy as Record<string, unknown>,
+  )
+  if (by.length === 0) delete at[last]
+  else at[last] = by[0]
+  return copy
+}
+
+test('a log with any one fault is found invalid, so that the schema is really applied', () => {
+  const log = logOf(spoiled)
+  const first = log.runs[0]?.results.findIndex((each) => 'locations' in each) ?? -1
+  const expected = log.runs[0]?.results.findIndex((each) => 'suppressions' in each) ?? -1
+  const result = `runs.0.results.${first}`
+  const uri = `${result}.locations.0.physicalLocation.artifactLocation.uri`
+  for (const [path, ...by] of [
+    ['version'],
+    ['version', '2.2.0'],
+    ['runs.0.tool'],
+    ['runs.0.tool.driver.name'],
+    ['runs.0.tool.driver.rules.0.id'],
+    ['runs.0.tool.driver.rules.0.severity', 'HIGH'],
+    ['runs.0.tool.driver.rules.0.defaultConfiguration.level', 'fatal'],
+    ['runs.0.invocations.0.executionSuccessful'],
+    ['runs.0.invocations.0.endTimeUtc', 'yesterday'],
+    ['runs.0.columnKind', 'bytes'],
+    ['runs.0.score', 90],
+    [`${result}.message`],
+    [`${result}.message`, 'a text'],
+    [`${result}.kind`, 'suppressed'],
+    [`${result}.level`, 'HIGH'],
+    [`${result}.ruleIndex`, -2],
+    [uri, 'file:///home/a b'],
+    [`runs.0.results.${expected}.suppressions.0.kind`],
+    [`runs.0.results.${expected}.suppressions.0.status`, 'accepted'],
+  ] as const) {
+    assert.notDeepEqual(sarifFaults(broken(log, path, ...by)), [], path)
+  }
+})
+
+test('the JSON of a report has the shape that is documented, and nothing beside it', () => {
+  assert.deepEqual(reportFaults(jsonOf({})), [])
+  const json = jsonOf(spoiled)
+  assert.deepEqual(reportFaults(json), [])
+  for (const [path, ...by] of [
+    ['score'],
+    ['score', 101],
+    ['grade', 'E'],
+    ['time', 'now'],
+    ['minScore'],
+    ['counts.HIGH'],
+    ['counts.EXTREME', 1],
+    ['results.0.status', 'fine'],
+    ['results.0.cost'],
+    ['results.0.more', 1],
+    ['plan', 'chmod'],
+  ] as const) {
+    assert.notDeepEqual(reportFaults(broken(json, path, ...by)), [], path)
+  }
 })
