@@ -15,10 +15,11 @@ import type {
   Outgoing,
   Room,
   Sender,
+  Undone,
 } from './channel.ts'
 import { emptyOk, indivisible, message, nobodyKnown, nowhere } from './channel.ts'
 import { theService, unknown } from './channel.ts'
-import { dig, field, id, instant, list, readJson, record, text } from './json.ts'
+import { dig, field, id, instant, list, readJson, readJsonText, record, text } from './json.ts'
 import { digest, unproved } from './proof.ts'
 
 const name = 'signal'
@@ -60,6 +61,7 @@ export const signal: Channel = {
   messages: () => [],
   without: indivisible,
   invite,
+  undone,
   withheld: () => emptyOk,
 }
 
@@ -193,6 +195,23 @@ function senderOf(envelope: unknown, account: Account): Sender {
   const aliases = stable !== undefined && number !== undefined ? [number] : []
   const self = [sender, ...aliases].some((one) => account.bot.ids.includes(one))
   return { id: sender, aliases, kind: self ? 'self' : 'user' }
+}
+
+/** Codes of signal-cli that pass: the network, and a limit of the service. */
+const passing: ReadonlySet<unknown> = new Set([-3, -5])
+
+/** A call of JSON-RPC that failed, or a message that no recipient took. */
+function undone(answer: string): Undone | undefined {
+  const read = readJsonText(answer)
+  const error = read.ok ? field(read.value, 'error') : undefined
+  if (isThere(error)) {
+    const code = field(error, 'code')
+    const known = typeof code === 'number' && Number.isSafeInteger(code) ? code : 'no'
+    return { because: `signal-cli says ${known}`, again: passing.has(code) }
+  }
+  const results = read.ok ? list(dig(read.value, 'result', 'results')) : []
+  const reached = results.length === 0 || results.some((one) => field(one, 'type') === 'SUCCESS')
+  return reached ? undefined : { because: 'signal-cli reaches nobody', again: false }
 }
 
 function invite(of: Message, words: string, account: Account): Outgoing {

@@ -14,6 +14,7 @@ import type {
   Reply,
   Room,
   Sender,
+  Undone,
   WebhookRequest,
 } from './channel.ts'
 import { emptyOk, indivisible, jsonReply, message, nobodyKnown, nowhere } from './channel.ts'
@@ -74,6 +75,7 @@ export const slack: Channel = {
   },
   without: indivisible,
   invite,
+  undone,
   withheld: (messages) => withheld(messages[0]),
 }
 
@@ -382,6 +384,15 @@ function isResponseUrl(url: string | undefined): url is string {
 /** Slack reads `&`, `<` and `>` as markup. */
 function escape(words: string): string {
   return words.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;')
+}
+
+/** Slack answers 200 to what it did not do; its error is one word of a known form. */
+function undone(answer: string): Undone | undefined {
+  const read = readJsonText(answer)
+  if (!read.ok || field(read.value, 'ok') !== false) return undefined
+  const error = field(read.value, 'error')
+  const plain = typeof error === 'string' && /^[a-z_]{1,60}$/.test(error) ? error : 'no'
+  return { because: `Slack says ${plain}`, again: false }
 }
 
 function invite(of: Message, words: string, account: Account): Outgoing {

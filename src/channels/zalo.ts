@@ -2,10 +2,10 @@
  * Zalo Bot Platform: webhook events and the results of its getUpdates, which hold one event each.
  * Facts: https://bot.zapps.me/docs/webhook/ (secret token header, event names).
  */
-import type { Account, Channel, Message, Outgoing, Room, Sender } from './channel.ts'
+import type { Account, Channel, Message, Outgoing, Room, Sender, Undone } from './channel.ts'
 import { emptyOk, indivisible, message, nobodyKnown, nowhere, postOnPath } from './channel.ts'
 import { unknown } from './channel.ts'
-import { dig, field, id, instant, readJson, text } from './json.ts'
+import { dig, field, id, instant, readJson, readJsonText, text } from './json.ts'
 import { digest, header, proved, sameSecret, shorterThan, unproved } from './proof.ts'
 
 const name = 'zalo'
@@ -14,7 +14,7 @@ const name = 'zalo'
 export const zalo: Channel = {
   name,
   proof: 'secret',
-  hosts: ['bot-api.zapps.me', 'bot-api.zaloplatforms.com'],
+  hosts: ['bot-api.zaloplatforms.com', 'bot-api.zapps.me'],
   settings: [
     {
       key: 'webhookSecret',
@@ -47,6 +47,7 @@ export const zalo: Channel = {
   },
   without: indivisible,
   invite,
+  undone,
   withheld: () => emptyOk,
 }
 
@@ -95,10 +96,20 @@ function roomOf(chat: unknown): Room {
   return { id: room, kind: type === 'PRIVATE' ? 'dm' : type === 'GROUP' ? 'group' : 'unknown' }
 }
 
+/** The Bot API says in the body whether it did something, whatever the status is. */
+function undone(answer: string): Undone | undefined {
+  const read = readJsonText(answer)
+  if (!read.ok || field(read.value, 'ok') !== false) return undefined
+  const code = field(read.value, 'error_code')
+  const known = typeof code === 'number' && Number.isSafeInteger(code) ? code : undefined
+  const again = known === 429 || (known !== undefined && known >= 500)
+  return { because: `Zalo says ${known ?? 'no'}`, again }
+}
+
 function invite(of: Message, words: string, account: Account): Outgoing {
   const chat = of.replyTo['chat']
   if (chat === undefined) return {}
-  const root = account.settings['apiRoot'] ?? 'https://bot-api.zapps.me'
+  const root = account.settings['apiRoot'] ?? 'https://bot-api.zaloplatforms.com'
   return {
     api: {
       method: 'POST',

@@ -1,6 +1,5 @@
 /** Answers that need a call of the service's API: a bounded queue with retries, one at a time for each account. */
 import type { Account, ApiCall, Channel } from '../channels/channel.ts'
-import { field, readJsonText } from '../channels/json.ts'
 import { Failure } from '../errors.ts'
 import { minutes, seconds, type Millis } from '../limits.ts'
 import { Credentials, type CredentialDeps } from './credentials.ts'
@@ -149,9 +148,10 @@ const ended = ({ sent, status, because }: Tried) => ({ sent, status, because })
 
 function judge(channel: Channel, { status, headers, body }: Incoming): Tried {
   if (status >= 200 && status < 300) {
-    const refused = channel.name === 'slack' ? slackError(body) : undefined
-    if (refused === undefined) return { again: false, sent: true, status, because: 'taken' }
-    return { again: false, sent: false, status, because: `Slack says ${refused}` }
+    const undone = channel.undone?.(body)
+    return undone === undefined
+      ? { again: false, sent: true, status, because: 'taken' }
+      : { ...undone, sent: false, status }
   }
   const because = `status ${status}`
   const again = status === 429 || status >= 500
@@ -159,12 +159,4 @@ function judge(channel: Channel, { status, headers, body }: Incoming): Tried {
   if (!again || !(wait > 0)) return { again, sent: false, status, because }
   const waitMs = seconds(wait)
   return { again: waitMs <= retryAfterMax, sent: false, status, because, waitMs }
-}
-
-/** Slack answers 200 to what it did not do; its error is one word of a known form. */
-function slackError(body: string): string | undefined {
-  const read = readJsonText(body)
-  if (!read.ok || field(read.value, 'ok') !== false) return undefined
-  const error = field(read.value, 'error')
-  return typeof error === 'string' && /^[a-z_]{1,60}$/.test(error) ? error : 'no'
 }

@@ -187,6 +187,50 @@ test('Slack’s 200 to what it did not do is not a success', async () => {
   assert.deepEqual([ends[0]?.sent, ends[0]?.because], [false, 'Slack says channel_not_found'])
 })
 
+test('a Bot API of Zalo that says no in the body did nothing, and is asked again when it is busy', async () => {
+  const zalo = channel('zalo')
+  const of = accountWith({ botToken: 'z:1', apiRoot: 'https://zalo.test' })
+  const post = apiCall('path', 'botToken', 'https://zalo.test/bot{credential}/sendMessage')
+  const told = async (answer: Answer) => {
+    const { queue, ends } = queueWith(answer)
+    queue.send({ channel: zalo, account: of, call: post, to: 'z' })
+    await until(ends, 1)
+    return ends.map(outcome)[0]
+  }
+  const no = (code: number) => ({ body: `{"ok":false,"error_code":${code},"description":"x"}` })
+  const ended = (sent: boolean, attempts: number, because: string) => ({
+    ...{ sent, attempts, status: 200, because },
+  })
+  assert.deepEqual(await told(() => no(401)), ended(false, 1, 'Zalo says 401'))
+  assert.deepEqual(await told((_, nth) => (nth === 1 ? no(429) : {})), ended(true, 2, 'taken'))
+  assert.deepEqual(await told(() => no(500)), ended(false, 4, 'Zalo says 500'))
+  assert.deepEqual(await told(() => ({ body: '{"ok":true}' })), ended(true, 1, 'taken'))
+})
+
+test('an error of signal-cli is no success, and its limits and networks pass', async () => {
+  const signal = channel('signal')
+  const of = accountWith({ apiRoot: 'http://127.0.0.1:8080' })
+  const rpc = apiCall('none', '', 'http://127.0.0.1:8080/api/v1/rpc')
+  const told = async (answer: Answer) => {
+    const { queue, ends } = queueWith(answer)
+    queue.send({ channel: signal, account: of, call: rpc, to: '+1' })
+    await until(ends, 1)
+    return [ends[0]?.sent, ends[0]?.attempts, ends[0]?.because]
+  }
+  const error = (code: unknown) => ({ body: JSON.stringify({ error: { code, message: 'x y' } }) })
+  const result = (type: string) => ({
+    body: JSON.stringify({ result: { timestamp: 1, results: [{ type }] } }),
+  })
+  assert.deepEqual(await told(() => error(-1)), [false, 1, 'signal-cli says -1'])
+  assert.deepEqual(await told(() => error('x')), [false, 1, 'signal-cli says no'])
+  assert.deepEqual(await told(() => error(-5)), [false, 4, 'signal-cli says -5'])
+  assert.deepEqual(await told((_, nth) => (nth === 1 ? error(-3) : {})), [true, 2, 'taken'])
+  assert.deepEqual(await told(() => result('UNREGISTERED_FAILURE')), [
+    ...[false, 1, 'signal-cli reaches nobody'],
+  ])
+  assert.deepEqual(await told(() => result('SUCCESS')), [true, 1, 'taken'])
+})
+
 test('no credential stands in what is told about an answer', async () => {
   for (const answer of ['no answer', { status: 401, body: token }] as const) {
     const { queue, ends } = queueWith(() => answer)
