@@ -1,19 +1,14 @@
 /** The composition root: from a configuration to a running sidecar, and back down in order. */
 import { join } from 'node:path'
 
-import { openAdmin, type Operations } from './admin/api.ts'
-import { noteOperation, recorded } from './admin/changes.ts'
 import type { Agent, AgentStatus } from './agent/agent.ts'
 import type { AuditOptions } from './audit/log.ts'
 import type { AuditSink } from './audit/record.ts'
 import type { Config, Loaded } from './config/load.ts'
-import { Failure, messageOf } from './errors.ts'
+import { messageOf } from './errors.ts'
 import { ensureDir } from './files.ts'
 import { bearerProver } from './identity/bearer.ts'
-import { tokenOperations } from './identity/operations.ts'
-import { endStoredSessions, sessionOperations } from './identity/sessions.ts'
-import type { TokenBook } from './identity/tokens.ts'
-import { limits, seconds } from './limits.ts'
+import { seconds } from './limits.ts'
 import type { Log } from './log.ts'
 import { Live } from './proxy/live.ts'
 import type { Call } from './senders/outgoing.ts'
@@ -178,13 +173,17 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
     live: live.count(),
     notices: loaded.notices,
   })
-  const operations = {
-    ...operationsFor({ agent, tokens, audit, status }),
-    ...sessionOperations(login?.endAll ?? (() => endStoredSessions(store))),
-    ...channels.operations,
-    'change.note': noteOperation(audit),
-  }
-  const admin = await openAdmin(join(home, 'run', 'admin.sock'), recorded(operations, audit))
+  // Loaded now that the port is open: nobody waits for it.
+  const { serveOperations } = await import('./wiring/operations.ts')
+  const admin = await serveOperations(join(home, 'run', 'admin.sock'), {
+    agent,
+    tokens,
+    audit,
+    store,
+    status,
+    endSessions: login?.endAll,
+    ofChannels: channels.operations,
+  })
   undo.push(() => admin.close())
   await agent.start()
   audit.append({ event: 'sidecar.started', config: configHash() })
@@ -267,38 +266,6 @@ async function openLogin(config: Config, parts: PasswordParts): Promise<Password
   if (config.gateway.auth.mode !== 'password') return undefined
   const { openPasswordMode } = await import('./wiring/password.ts')
   return openPasswordMode(config, parts)
-}
-
-function operationsFor(parts: {
-  agent: Agent
-  tokens: TokenBook
-  audit: AuditSink
-  status: () => Promise<AppStatus>
-}): Operations {
-  const { agent, status } = parts
-  return {
-    ...tokenOperations({ tokens: parts.tokens, now: clocks.now, audit: parts.audit }),
-    status,
-    'agent.status': () => agent.status(),
-    'agent.restart': async () => {
-      await agent.restart()
-      return agent.status()
-    },
-    'agent.logs': (input) => agent.logs(linesOf(input)),
-  }
-}
-
-function linesOf(input: unknown): number {
-  const lines =
-    typeof input === 'object' && input !== null && 'lines' in input ? input.lines : undefined
-  const { min, max } = limits.agentLogLines
-  if (lines === undefined) return limits.agentLogLines.default
-  if (typeof lines !== 'number' || !Number.isInteger(lines) || lines < min || lines > max) {
-    throw new Failure('BAD_USAGE', `-n must be a whole number from ${min} to ${max}`, {
-      exitCode: 2,
-    })
-  }
-  return lines
 }
 
 async function ownVersion(): Promise<string> {

@@ -2,13 +2,10 @@
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 
-import { parseRecord } from '../audit/chain.ts'
-import { listFiles } from '../audit/files.ts'
-import { readLines } from '../audit/read.ts'
 import type { AuditSink } from '../audit/record.ts'
 import { hashOf, type Config, type Loaded } from '../config/load.ts'
-import { codeOf, Failure, messageOf } from '../errors.ts'
-import { TokenFile } from '../identity/token-file.ts'
+import { Failure } from '../errors.ts'
+import type { TokenFile } from '../identity/token-file.ts'
 import { rotationOf } from '../identity/token-life.ts'
 import { judgeToken } from '../identity/token-rule.ts'
 import { tokenEntry, type TokenEvent } from '../identity/token-table.ts'
@@ -50,8 +47,11 @@ export async function openTokens(parts: TokenParts): Promise<Tokens> {
     random: randomBytes,
     rotation: rotationOf(auth.tokenRotation, auth.rotationGrace),
     onTrouble: (failure) => log.error({ code: failure.code }, failure.message),
-    firstSeenOf: async (fingerprint) =>
-      auditLogging ? firstSeenIn(join(loaded.home, 'audit'), fingerprint, log) : undefined,
+    firstSeenOf: async (fingerprint) => {
+      if (!auditLogging) return undefined
+      const { firstSeenIn } = await import('./first-seen.ts')
+      return firstSeenIn(join(loaded.home, 'audit'), fingerprint, log)
+    },
   })
   tokens.onEvent((event) => tell(event, { audit, log }))
   tokens.onRevoked(
@@ -61,7 +61,7 @@ export async function openTokens(parts: TokenParts): Promise<Tokens> {
   await useConfigured(tokens, auth.token, audit)
   tokens.start()
   const present = { hash: loaded.hash }
-  const file = watchFile(tokens, parts, (token) => {
+  const file = await watchFile(tokens, parts, (token) => {
     present.hash = hashWith(loaded.config, token)
   })
   return {
@@ -112,56 +112,19 @@ async function useConfigured(
   audit.append({ event: 'token.configured', identity: view.name, because })
 }
 
-const seenForm = /^fingerprint ([0-9a-f]{8}), first seen (\d{4}-\d\d-\d\dT[0-9:.]+Z)$/
-
-/**
- * The day on which a configured token was first seen, as the audit log remembers it; read only where the state does not
- * know the token. The newest file that speaks of it is enough, because every start repeats the day.
- */
-async function firstSeenIn(
-  dir: string,
-  fingerprint: string,
-  log: Log,
-): Promise<number | undefined> {
-  try {
-    for (const { path } of listFiles(dir).reverse()) {
-      let earliest: number | undefined
-      for await (const { line, ended } of readLines(path)) {
-        const seen = ended && line.includes('"event":"token.') ? seenOf(line) : undefined
-        if (seen?.fingerprint !== fingerprint) continue
-        earliest = Math.min(seen.at, earliest ?? seen.at)
-      }
-      if (earliest !== undefined) return earliest
-    }
-  } catch (thrown) {
-    if (codeOf(thrown) === 'AUDIT_MISSING') return undefined
-    // A log that cannot be read has its own alarm; a token must not be refused over it.
-    log.error(
-      { error: messageOf(thrown) },
-      'the audit log does not say since when the token is in use',
-    )
-  }
-  return undefined
-}
-
-function seenOf(line: Buffer): { readonly fingerprint: string; readonly at: number } | undefined {
-  const [, fingerprint = '', since = ''] = seenForm.exec(parseRecord(line)?.because ?? '') ?? []
-  const at = Date.parse(since)
-  return Number.isNaN(at) ? undefined : { fingerprint, at }
-}
-
 /** Watches the file that the configured token came from; `undefined` when it came from elsewhere. */
-function watchFile(
+async function watchFile(
   tokens: TokenBook,
   { loaded, audit, log }: TokenParts,
   taken: (token: string) => void,
-): TokenFile | undefined {
+): Promise<TokenFile | undefined> {
   const source = loaded.secretSources.find(
     ({ path, from }) => from === 'file' && path.startsWith('gateway.auth.token'),
   )
   if (source?.name === undefined) return undefined
   const { path, read } = loaded.secretFile(source.name)
   const agentToken = loaded.config.agent.token
+  const { TokenFile } = await import('../identity/token-file.ts')
   return new TokenFile({
     path,
     read,
