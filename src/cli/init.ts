@@ -8,6 +8,7 @@ import { ensureDir, writeAtomic } from '../files.ts'
 import { homeOf } from '../home.ts'
 import { keyFiles, keyOf, saveKey } from '../secrets/key.ts'
 import type { Call, Command } from './command.ts'
+import { record } from './record.ts'
 
 /** The configuration that `init` writes: the minimal template, with the token in a file of its own. */
 export function firstConfig(
@@ -61,10 +62,14 @@ async function judge(text: string, env: Call['io']['env']): Promise<void> {
   }
 }
 
+/** The configuration that a home has already. */
+const configIn = (home: string) =>
+  ['config.json5', 'config.json'].map((name) => join(home, name)).find((path) => existsSync(path))
+
 /** Makes a home: configuration, token, the key of secrets, folders. Throws Failure when a configuration is there already. */
 export function makeHome(home: string, config: string): { token: string; configFile: string } {
   const configFile = join(home, 'config.json5')
-  const there = [configFile, join(home, 'config.json')].find((path) => existsSync(path))
+  const there = configIn(home)
   if (there !== undefined) {
     throw new Failure(
       'ALREADY_THERE',
@@ -99,7 +104,8 @@ export const initCommands: readonly Command[] = [
         summary: 'Launch this container image in a sandbox instead.',
       },
     },
-    run: async ({ io, json, options }) => {
+    run: async (call) => {
+      const { io, json, options } = call
       const { upstream, image } = options
       if (typeof upstream === 'string' && typeof image === 'string') {
         throw new Failure('BAD_USAGE', '--upstream and --image exclude each other', { exitCode: 2 })
@@ -110,7 +116,12 @@ export const initCommands: readonly Command[] = [
           : { upstream: typeof upstream === 'string' ? upstream : 'http://127.0.0.1:18789' }
       const config = firstConfig(agent)
       await judge(config, io.env)
-      const { token, configFile } = makeHome(homeOf(io.env), config)
+      const home = homeOf(io.env)
+      const about = 'a configuration, a token and a key'
+      const make = () => ({ value: makeHome(home, config), about })
+      // The log of a home that is there already has nothing to take in: this is refused.
+      const { token, configFile } =
+        configIn(home) === undefined ? await record(call, 'init', home, make) : make().value
       if (json) io.out(JSON.stringify({ configFile, token }))
       else {
         io.err(`wrote ${configFile} and keys/gateway.token beside it. The token, shown once:`)
