@@ -24,11 +24,12 @@ const bare = (text: string) =>
     .replace(/(^|[^:'"`])\/\/.*$/gm, '$1')
     .replace(/'(?:[^'\\\n]|\\.)*'/g, "''")
 
-/** Static imports and re-exports, imports for their effect, and dynamic imports. */
+/** Static imports and re-exports, imports for their effect, dynamic imports, and what CommonJS loads. */
 const importForms = [
   /^(?:import|export) [^'=;]*?from '([^']+)'/gm,
   /^import '([^']+)'/gm,
   /\bimport\(\s*'([^']+)'\s*\)/g,
+  /\b(?:load|createRequire\(import\.meta\.url\))\(\s*'([^']+)',?\s*\)/g,
 ]
 const importsOf = (path: string) =>
   importForms.flatMap((form) => [...read(path).matchAll(form)].map((found) => found[1] ?? ''))

@@ -1,6 +1,10 @@
 /** JSON5 text to values, without the two traps of it: a key that stands twice, and `__proto__`. */
-import parse from 'json5/lib/parse.js'
+import { createRequire } from 'node:module'
+import type { parse as Parse } from 'json5'
 import type { Problem } from './problems.ts'
+
+// As in src/identity/address.ts; the parser alone, without what writes JSON5.
+const parse = createRequire(import.meta.url)('json5/lib/parse.js') as typeof Parse
 
 /** The value of a JSON5 text, or why it has none. */
 export type Parsed =

@@ -1,5 +1,9 @@
 /** Network addresses: one spelling for each, the key that limits count by, and source networks. */
-import ipaddr from 'ipaddr.js'
+import { createRequire } from 'node:module'
+import type * as IpAddr from 'ipaddr.js'
+
+// An ES import of a CommonJS package first compiles Node's scanner of its exports: a start goes without.
+const ipaddr = createRequire(import.meta.url)('ipaddr.js') as typeof IpAddr
 
 /**
  * The one spelling of an address: without zone, an IPv4-mapped address (RFC 4291 §2.5.5.2) as IPv4, IPv6 as RFC 5952

@@ -1,6 +1,12 @@
 /** Request counters per key and minute; the one file that knows rate-limiter-flexible. */
-import MemoryStorage from 'rate-limiter-flexible/lib/component/MemoryStorage/MemoryStorage.js'
+import { createRequire } from 'node:module'
+import type MemoryStorageClass from 'rate-limiter-flexible/lib/component/MemoryStorage/MemoryStorage.js'
 import { limits, seconds, type Millis } from '../limits.ts'
+
+// As in address.ts: no scanner of exports.
+const MemoryStorage = createRequire(import.meta.url)(
+  'rate-limiter-flexible/lib/component/MemoryStorage/MemoryStorage.js',
+) as typeof MemoryStorageClass
 
 /** What a counter says after one more request. */
 export interface Hit {
