@@ -47,6 +47,8 @@ const hex64 = /^[0-9a-f]{64}$/
 
 /** A token or session of ours, wherever somebody put it (CWE-532). */
 const credential = /(hs[ks]_)[0-9A-Za-z_-]{20,}/g
+/** The shortest text that holds one. */
+const credentialChars = 24
 
 /**
  * A string as it may stand in a record: at most 256 UTF-16 units, well formed, nothing that a
@@ -123,7 +125,8 @@ function canonicalEntry(
 function text(value: string): string {
   if (typeof value !== 'string')
     throw new TypeError('an audit field that is text is something else')
-  if (value.length <= valueChars && plain.test(value) && value.search(credential) === -1) {
+  const isPlain = value.length <= valueChars && plain.test(value)
+  if (isPlain && (value.length < credentialChars || value.search(credential) === -1)) {
     return `"${value}"`
   }
   return JSON.stringify(recordable(value))

@@ -106,7 +106,7 @@ export function digest(data: string | Uint8Array): string {
  */
 export function sameSecret(given: string | undefined, expected: string): boolean {
   if (given === undefined || given === '' || expected === '') return false
-  return timingSafeEqual(hash('sha256', given, 'buffer'), hash('sha256', expected, 'buffer'))
+  return timingSafeEqual(Buffer.from(digest(given)), Buffer.from(digest(expected)))
 }
 
 /** HMAC (RFC 2104) over the parts as they are. */

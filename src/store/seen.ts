@@ -186,8 +186,8 @@ class SeenInMemory implements Seen {
   #printsOf(keys: readonly string[]): Halves {
     const prints: number[] = []
     for (const key of keys) {
-      const bytes = hash('sha256', this.#salt + key, 'buffer')
-      prints.push(bytes.readUInt32LE(0), bytes.readUInt32LE(4))
+      const digits = hash('sha256', this.#salt + key)
+      prints.push(parseInt(digits.slice(0, 8), 16), parseInt(digits.slice(8, 16), 16))
     }
     return prints
   }
