@@ -1,5 +1,5 @@
 /** What Linux says about this machine and about a process: /proc is the only source. */
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 
 /** Ticks of `utime` and `stime` in a second: USER_HZ, which is 100 on every Linux that Node runs on. */
@@ -15,8 +15,22 @@ export function cpuMicros(pid: number): number {
 
 /** Resident memory of process `pid` in bytes. */
 export function residentBytes(pid: number): number {
+  return statusBytes(pid, /^VmRSS:\s+(\d+) kB$/m)
+}
+
+/** The most that process `pid` has had resident since `forgetPeak`, in bytes; the kernel misses no moment of it. */
+export function peakBytes(pid: number): number {
+  return statusBytes(pid, /^VmHWM:\s+(\d+) kB$/m)
+}
+
+/** Begins the peak of process `pid` anew at what is resident now (proc(5), clear_refs). */
+export function forgetPeak(pid: number): void {
+  writeFileSync(`/proc/${pid}/clear_refs`, '5')
+}
+
+function statusBytes(pid: number, line: RegExp): number {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8')
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? Number.NaN) * 1024
+  return Number(line.exec(status)?.[1] ?? Number.NaN) * 1024
 }
 
 /** The load averages over 1, 5 and 15 minutes. */

@@ -30,8 +30,8 @@ export const newToken = (): string => randomBytes(32).toString('hex')
 export const smallPath = '/small'
 /** Path of the large answer. */
 export const largePath = '/large'
-/** Path of a quarter of it, to warm up with. */
-export const warmPath = '/warm'
+/** Path of a quarter of it. */
+export const quarterPath = '/quarter'
 
 /** nginx with fixed answers, one worker, no log: three times faster than anything that is measured here. */
 export async function startUpstream({ folder }: Place, largeBytes: number): Promise<Listening> {
@@ -39,7 +39,7 @@ export async function startUpstream({ folder }: Place, largeBytes: number): Prom
   const home = join(folder, 'upstream')
   mkdirSync(home, { mode: 0o755 })
   sparse(join(home, 'large'), largeBytes)
-  sparse(join(home, 'warm'), largeBytes / 4)
+  sparse(join(home, 'quarter'), largeBytes / 4)
   const config = join(home, 'nginx.conf')
   writeFileSync(
     config,
@@ -54,7 +54,7 @@ http {
     listen 127.0.0.1:${port} backlog=4096;
     location = ${smallPath} { default_type application/json; return 200 '${'x'.repeat(1024)}'; }
     location = ${largePath} { default_type application/octet-stream; root ${home}; }
-    location = ${warmPath} { default_type application/octet-stream; root ${home}; }
+    location = ${quarterPath} { default_type application/octet-stream; root ${home}; }
   }
 }
 `,

@@ -1,56 +1,72 @@
-/** A large upload and a large download: the bytes pass, the memory does not grow with them. */
+/** Large uploads and downloads, alone and four at once: the bytes pass, the memory does not grow with them. */
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 
 import { loadCore } from '../lib/children.ts'
-import { load } from '../lib/load.ts'
-import { cpuMicros, residentBytes } from '../lib/machine.ts'
+import { cpuMicros, forgetPeak, peakBytes, residentBytes } from '../lib/machine.ts'
 import {
   largePath,
+  quarterPath,
   smallPath,
   startHardshell,
   startHttpProxy3,
   startSink,
   sparse,
   startUpstream,
-  warmPath,
   type Listening,
   type Place,
 } from '../lib/proxies.ts'
-import { figure, type Effort, type Section } from '../lib/section.ts'
-import { spread } from '../lib/stats.ts'
+import { figure, range, type Effort, type Section } from '../lib/section.ts'
+import { median, ratios, spread, type Spread } from '../lib/stats.ts'
 
 const growthMaxBytes = 64 * 1024 ** 2
-const sampleMs = 20
+const bare = 'http-proxy-3'
+const ours = 'Hardshell'
+/** Each takes some seconds. */
+const roundsMax = 3
+
+/** A way for bytes to pass; together they are always as many. */
+interface Kind {
+  readonly name: string
+  readonly direction: 'download' | 'upload'
+  readonly atOnce: 1 | 4
+}
+
+const kinds: readonly Kind[] = [
+  { name: 'download', direction: 'download', atOnce: 1 },
+  { name: 'upload', direction: 'upload', atOnce: 1 },
+  { name: '4 downloads at once', direction: 'download', atOnce: 4 },
+  { name: '4 uploads at once', direction: 'upload', atOnce: 4 },
+]
 
 interface Passed {
   readonly way: string
-  readonly direction: 'download' | 'upload'
+  readonly kind: Kind
   readonly seconds: number
-  /** Beyond what the first quarter needed. */
+  /** Resident memory at its greatest over that after the first small request. */
   readonly growthBytes: number
-  /** From before the first byte of any stream. */
-  readonly wholeGrowthBytes: number
   readonly cpuSeconds: number
   readonly fault: string | undefined
 }
 
-/** One stream each way through each proxy. */
-export async function stream(place: Place, { smoke }: Effort): Promise<readonly Section[]> {
+/** Every kind of stream through each proxy, each through a process that has carried one small request before. */
+export async function stream(place: Place, { smoke, rounds }: Effort): Promise<readonly Section[]> {
   const bytes = smoke ? 64 * 1024 ** 2 : 1024 ** 3
   const upstream = await startUpstream(place, bytes)
   const sink = await startSink(place)
   sparse(join(place.folder, 'large'), bytes)
-  sparse(join(place.folder, 'warm'), bytes / 4)
+  sparse(join(place.folder, 'quarter'), bytes / 4)
   const passed: Passed[] = []
-  for (const direction of ['download', 'upload'] as const) {
-    for (const [way, open] of [
-      ['http-proxy-3', startHttpProxy3],
-      ['Hardshell', startHardshell],
-    ] as const) {
-      const proxy = await open(place, direction === 'download' ? upstream.port : sink.port)
-      passed.push(await pass(way, direction, proxy, place, bytes))
-      await proxy.child.stop()
+  for (let round = 0; round < Math.min(rounds, roundsMax); round += 1) {
+    for (const kind of kinds) {
+      for (const [way, open] of [
+        [bare, startHttpProxy3],
+        [ours, startHardshell],
+      ] as const) {
+        const proxy = await open(place, kind.direction === 'download' ? upstream.port : sink.port)
+        passed.push(await pass(way, kind, proxy, place, bytes))
+        await proxy.child.stop()
+      }
     }
   }
   await sink.child.stop()
@@ -60,59 +76,52 @@ export async function stream(place: Place, { smoke }: Effort): Promise<readonly 
 
 async function pass(
   way: string,
-  direction: Passed['direction'],
+  kind: Kind,
   proxy: Listening,
   place: Place,
   bytes: number,
 ): Promise<Passed> {
   const { pid } = proxy.child
-  const small = { path: smallPath, method: 'GET', token: place.token, connections: 8 } as const
-  await load({ ...small, port: proxy.port, seconds: 1, pid })
+  await curl(authorized(place), `http://127.0.0.1:${proxy.port}${smallPath}`)
   const fresh = residentBytes(pid)
-  let peak = fresh
-  const timer = setInterval(() => (peak = Math.max(peak, residentBytes(pid))), sampleMs)
-  // The measured load is warmed up with its own kind, as everywhere here: what V8 lets lie before it collects is there
-  // after the first quarter, and must not grow with what follows.
-  const first = await transfer(direction, proxy, place, 'warm')
-  const before = peak
+  forgetPeak(pid)
   const cpuBefore = cpuMicros(pid)
   const from = performance.now()
-  const said = await transfer(direction, proxy, place, 'large')
+  const transfers = Array.from({ length: kind.atOnce }, () => transfer(kind, proxy, place))
+  const said = await Promise.all(transfers)
   const seconds = (performance.now() - from) / 1000
-  clearInterval(timer)
-  peak = Math.max(peak, residentBytes(pid))
-  const wrong = [
-    ...(first === right(direction, bytes / 4) ? [] : [first]),
-    ...(said === right(direction, bytes) ? [] : [said]),
-  ]
+  const wrong = said.filter((words) => words !== right(kind, bytes / kind.atOnce))
   return {
     way,
-    direction,
+    kind,
     seconds,
-    growthBytes: peak - before,
-    wholeGrowthBytes: peak - fresh,
+    growthBytes: peakBytes(pid) - fresh,
     cpuSeconds: (cpuMicros(pid) - cpuBefore) / 1e6,
-    fault: wrong.length === 0 ? undefined : `${way}, ${direction}: "${wrong.join('", "')}"`,
+    fault: wrong.length === 0 ? undefined : `${way}, ${kind.name}: "${wrong.join('", "')}"`,
   }
 }
 
 /** What curl and the upstream say when every byte has passed. */
-const right = (direction: Passed['direction'], bytes: number): string =>
+const right = ({ direction }: Kind, bytes: number): string =>
   direction === 'download' ? `200 ${bytes}` : `${bytes} 200`
 
+const authorized = ({ token }: Place): readonly string[] => [
+  ...['--header', `Authorization: Bearer ${token}`],
+  ...['--header', 'Expect:'],
+]
+
 async function transfer(
-  direction: Passed['direction'],
+  { direction, atOnce }: Kind,
   { port }: Listening,
-  { token, folder }: Place,
-  name: 'warm' | 'large',
+  place: Place,
 ): Promise<string> {
   const download = direction === 'download'
+  const file = join(place.folder, atOnce === 1 ? 'large' : 'quarter')
   const way = download
     ? ['--output', '/dev/null', '--write-out', '%{http_code} %{size_download}']
-    : ['--upload-file', join(folder, name), '--request', 'POST', '--write-out', '\\n%{http_code}']
-  const path = download ? (name === 'warm' ? warmPath : largePath) : '/sink'
-  const headers = ['--header', `Authorization: Bearer ${token}`, '--header', 'Expect:']
-  const said = await curl([...headers, ...way], `http://127.0.0.1:${port}${path}`)
+    : ['--upload-file', file, '--request', 'POST', '--write-out', '\\n%{http_code}']
+  const path = download ? (atOnce === 1 ? largePath : quarterPath) : '/sink'
+  const said = await curl([...authorized(place), ...way], `http://127.0.0.1:${port}${path}`)
   return said.trim().split(/\s+/).join(' ').slice(0, 100)
 }
 
@@ -138,36 +147,39 @@ function curl(args: readonly string[], url: string): Promise<string> {
 
 function section(passed: readonly Passed[], bytes: number): Section {
   const size = `${bytes / 1024 ** 2} MiB`
-  const ours = passed.filter((one) => one.way === 'Hardshell')
-  const cpuOf = (direction: Passed['direction'], way: string) =>
-    passed.find((one) => one.way === way && one.direction === direction)?.cpuSeconds ?? Number.NaN
-  const over = (direction: Passed['direction']) =>
-    spread([cpuOf(direction, 'http-proxy-3') / cpuOf(direction, 'Hardshell')])
+  const values = (kind: Kind, way: string, of: (one: Passed) => number) =>
+    passed.filter((one) => one.way === way && one.kind === kind).map(of)
+  const cpu = (one: Passed) => one.cpuSeconds
+  const mebibytes = (one: Passed) => one.growthBytes / 1024 ** 2
+  const perSecond = (one: Passed) => bytes / 1024 ** 2 / one.seconds
+  const over = (kind: Kind): Spread =>
+    spread(ratios(values(kind, bare, cpu), values(kind, ours, cpu)))
   return {
     name: 'stream',
-    title: `Streams of ${size}`,
-    columns: ['way', 'direction', 'MiB/s', 'CPU s', 'RSS growth MiB', 'with the warm-up MiB'],
-    rows: passed.map((one) => [
-      one.way,
-      one.direction,
-      figure(bytes / 1024 ** 2 / one.seconds),
-      figure(one.cpuSeconds, 2),
-      figure(one.growthBytes / 1024 ** 2, 1),
-      figure(one.wholeGrowthBytes / 1024 ** 2, 1),
-    ]),
-    goals: ours.map((one) => ({
-      name: `${one.direction} of ${size}: growth of resident memory`,
-      value: one.growthBytes / 1024 ** 2,
+    title: `Streams of ${size} through a fresh process`,
+    columns: ['way', 'stream', 'MiB/s', 'CPU s', 'most RSS growth MiB'],
+    rows: kinds.flatMap((kind) =>
+      [bare, ours].map((way) => [
+        way,
+        kind.name,
+        figure(median(values(kind, way, perSecond))),
+        figure(median(values(kind, way, cpu)), 2),
+        figure(Math.max(...values(kind, way, mebibytes)), 1),
+      ]),
+    ),
+    goals: kinds.map((kind) => ({
+      name: `${kind.name}, ${size} in all: growth of resident memory`,
+      value: Math.max(...values(kind, ours, mebibytes)),
       bound: growthMaxBytes / 1024 ** 2,
       sense: 'at most' as const,
       unit: ' MiB',
     })),
-    ratios: {
-      'download: CPU of http-proxy-3 over ours': over('download'),
-      'upload: CPU of http-proxy-3 over ours': over('upload'),
-    },
+    ratios: Object.fromEntries(
+      kinds.map((kind) => [`${kind.name}: CPU of http-proxy-3 over ours`, over(kind)]),
+    ),
     notes: [
-      'before each, a quarter as much is streamed to warm up; V8 collects buffers outside its heap every 64 MiB',
+      `CPU, http-proxy-3 over Hardshell: ${kinds.map((kind) => `${kind.name} ${range(over(kind))}`).join(', ')}`,
+      'each process has carried one small request before; the growth is that of the worst round, as the kernel saw it',
     ],
     broken: passed.flatMap(({ fault }) => (fault === undefined ? [] : [`stream: ${fault}`])),
   }

@@ -4,6 +4,7 @@ import { Readable } from 'node:stream'
 
 import type { RefusalCode } from '../errors.ts'
 import type { Framing } from '../gates/gate.ts'
+import { collectPiecesEarly } from './pieces.ts'
 
 /** Bounds of one body. */
 export interface BodySettings {
@@ -52,6 +53,7 @@ export class MeteredBody extends Readable {
 
   constructor(source: IncomingMessage, settings: BodySettings) {
     super({ highWaterMark: 64 * 1024 })
+    collectPiecesEarly()
     this.#source = source
     this.#settings = settings
     this.#timer = setTimeout(() => this.#tick(settings.bodyTimeMs), settings.bodyTimeMs)

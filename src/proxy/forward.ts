@@ -9,6 +9,7 @@ import { codeOf, messageOf, refusalRow, type RefusalCode } from '../errors.ts'
 import type { Facts } from '../gates/gate.ts'
 import { bodyOf, BodyRefused, MeteredBody, type BodySettings } from './body.ts'
 import { headersForClient } from './headers.ts'
+import { collectPiecesEarly } from './pieces.ts'
 import { closeGently, writeRefusal } from './reply.ts'
 import { waiting, watchStall } from './stall.ts'
 
@@ -253,6 +254,7 @@ class Exchange implements Dispatcher.DispatchHandler, Sent {
       this.#whole = chunk
       return
     }
+    collectPiecesEarly()
     const { response } = this.#out
     if (response.write(chunk)) return
     controller.pause()
