@@ -138,12 +138,15 @@ async function fix(
   if (!quiet) for (const step of plan) io.err(`mending: ${stepLine(step)}`)
   const make = () => randomBytes(32).toString('base64url')
   const steps = named(plan.map(stepLine))
-  const { backup, token } = await record(call, 'security audit --fix', steps, () => ({
+  const { backup, token, keyMade } = await record(call, 'security audit --fix', steps, () => ({
     value: applyPlan(plan, context, io.env, make, randomBytes),
     about: steps,
   }))
   if (!quiet) {
-    io.err(`what was there before is in ${backup}`)
+    io.err(`what was there before is in ${backup}, files sealed`)
+    if (keyMade !== undefined) {
+      io.err(`made the key ${keyMade}: keep a copy with "hardshell secrets backup"`)
+    }
     if (token !== undefined) {
       io.err('The new token, shown once; give it to your clients:')
       io.out(token)
@@ -151,7 +154,12 @@ async function fix(
   } else if (options['sarif'] === true && token !== undefined) {
     io.err(token)
   }
-  return { plan: plan.map(stepLine), backup, ...(token === undefined ? {} : { token }) }
+  return {
+    plan: plan.map(stepLine),
+    backup,
+    ...(token === undefined ? {} : { token }),
+    ...(keyMade === undefined ? {} : { keyMade }),
+  }
 }
 
 function changeText(change: Change | undefined): string {

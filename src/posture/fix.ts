@@ -20,6 +20,7 @@ import type { Report } from './report.ts'
 
 type Env = Readonly<Record<string, string | undefined>>
 type Random = (bytes: number) => Uint8Array
+type SealingKey = ReturnType<typeof sealingKey>['key']
 
 /** One repair of a plan. */
 export type Step =
@@ -38,6 +39,8 @@ export interface Fixed {
   readonly backup: string
   /** A new token, to be shown once. */
   readonly token?: string
+  /** The file of a key that had to be made, so that the copies could be sealed. */
+  readonly keyMade?: string
 }
 
 /** What can be repaired, folders before what is in them, each thing once. */
@@ -107,30 +110,36 @@ export function applyPlan(
   )
   writeAtomic(join(backup, 'modes.json'), `${JSON.stringify(modes, undefined, 2)}\n`)
   for (const step of plan) if (step.kind === 'chmod') setMode(step.path, step.mode)
+  const sealing = plan.find((step) => step.kind !== 'chmod')
+  if (sealing === undefined) return { backup }
+  const config = sealing.kind === 'copies' ? sealing.config : sealing.edit?.config
+  const before = readConfigText(env, config ?? context.configFile)
+  const { key, made } = sealingKey(before, env, random)
   const tokens = plan.flatMap((step) => {
     if (step.kind !== 'token') return []
     const token = makeToken()
-    replaceToken(step, token, backup, context, env, random)
+    replaceToken(step, token, backup, key, env, random)
     return [token]
   })
   for (const step of plan) {
-    if (step.kind !== 'copies') continue
-    const { key } = sealingKey(readConfigText(env, step.config), env, random)
-    sealCopies(context.home, step.config, key, random)
+    if (step.kind === 'copies') sealCopies(context.home, step.config, key, random)
   }
   const [token] = tokens
-  return token === undefined ? { backup } : { backup, token }
+  return {
+    backup,
+    ...(token === undefined ? {} : { token }),
+    ...(made === undefined ? {} : { keyMade: made }),
+  }
 }
 
 function replaceToken(
   { file, edit }: Extract<Step, { readonly kind: 'token' }>,
   token: string,
   backup: string,
-  { configFile }: PostureContext,
+  key: SealingKey,
   env: Env,
   random: Random,
 ): void {
-  const { key } = sealingKey(readConfigText(env, edit?.config ?? configFile), env, random)
   for (const path of [file, ...(edit === undefined ? [] : [edit.config])]) {
     if (lstatSync(path, { throwIfNoEntry: false }) === undefined) continue
     sealInto(join(backup, basename(path)), readOwn(path, { parent: 'safe' }).text, key, random)
@@ -146,7 +155,7 @@ const stamp = (now: number) => new Date(now).toISOString().replaceAll(/[:.]/g, '
 /** Names the file of the token in the place of a token; as in every write, plain secrets are sealed on the way. */
 function nameTokenFile(
   edit: { config: string; tokenFile: string },
-  key: Parameters<typeof sealPlain>[1],
+  key: SealingKey,
   env: Env,
   random: Random,
 ): void {
