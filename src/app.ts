@@ -126,11 +126,12 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
   undo.push(() => agent.stop())
   const forwarder = forwarderFor(config, agent)
   undo.push(() => forwarder.close())
-  const vouching = await openVouching(loaded, { tokens: bearerProver(tokens), live, log })
-  undo.push(() => vouching.close())
   const served = { store, audit, log, agent, forwarder, live, configHash, call: setup.call }
   const channels = await openChannels(loaded, served)
   undo.push(() => channels.close())
+  const { pairing } = channels
+  const vouching = await openVouching(loaded, { tokens: bearerProver(tokens), live, log, pairing })
+  undo.push(() => vouching.close())
   if (channels.people !== undefined) {
     const { openEgress } = await import('./wiring/egress.ts')
     const egress = await openEgress(loaded, { people: channels.people, audit, log })

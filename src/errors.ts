@@ -76,6 +76,11 @@ export const refusals = {
     say: 'This identity is not allowed here.',
     fix: 'Add the e-mail, login or subject to gateway.dmPolicies.allowlist, or one of its groups to gateway.groupPolicies.allowedGroups.',
   },
+  PAIRING_NEEDED: {
+    status: 403,
+    say: 'The owner has to let this identity in: give them the pairing code.',
+    fix: 'Run "hardshell pairing approve gateway CODE" if you know who it is.',
+  },
   FUNNEL_DENIED: {
     status: 403,
     say: 'Requests from the internet are not served here.',

@@ -3,6 +3,9 @@
  * e-mail can be taken over by somebody else, so it is refused with the way to the id.
  */
 
+/** Stands in place of a channel's name for identities that ask to come in through the gateway itself. */
+export const gatewayName = 'gateway'
+
 /** What ids look like on a channel. */
 export interface IdRule {
   /**

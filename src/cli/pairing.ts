@@ -1,7 +1,7 @@
 /** `hardshell pairing list | approve | deny | revoke`. */
 import { callAdmin } from '../admin/client.ts'
 import type { PairingRequest } from '../senders/book.ts'
-import type { Place } from '../senders/place.ts'
+import { gatewayPlace, type Place } from '../senders/place.ts'
 import type { Command, ExitCode } from './command.ts'
 import { instant, table } from './table.ts'
 
@@ -49,7 +49,8 @@ const list: Command = {
 
 const approve: Command = {
   name: 'pairing approve',
-  summary: 'Let the sender in who has this code, for direct chats; it takes effect at once.',
+  summary:
+    'Let the sender in who has this code, for direct chats; on the channel "gateway", an identity. It takes effect at once.',
   positionals: '<channel> <code>',
   options: {
     notify: { type: 'boolean', summary: 'tell the sender, where the channel has a way' },
@@ -65,7 +66,9 @@ const approve: Command = {
       readonly sender: string
       readonly notified: boolean
     }
-    io.out(`${String(channel)}:${sender} may speak in direct chats (account ${account})`)
+    const gateway = String(channel).toLowerCase() === gatewayPlace.channel
+    const may = gateway ? 'may come in' : `may speak in direct chats (account ${account})`
+    io.out(`${String(channel)}:${sender} ${may}`)
     if (notify && !notified) io.err('the sender could not be told: the channel has no way for it')
     return 0
   },

@@ -1,7 +1,9 @@
 /** Who is listed for each account, with the key that lists them: what the owner reviews. */
 import { gatewayEntries, normaliseEntry } from '../channels/all.ts'
-import { channelAccounts, type ChannelAccount } from './channel-accounts.ts'
+import { gatewayName } from '../channels/entries.ts'
+import { channelAccounts, rootAccount, type ChannelAccount } from './channel-accounts.ts'
 import type { Config } from './schema.ts'
+import { gatewayPairs } from './vouching-rules.ts'
 
 /** A sender, as messages name it, and the key of the configuration that lists it. */
 export interface ListedSender {
@@ -16,13 +18,16 @@ export interface ListedAccount {
   readonly listed: readonly ListedSender[]
 }
 
-/** The lists of every account. */
+/** The lists of every account; behind them the gateway itself, where identities without an entry may ask. */
 export function listedAccounts(config: Config): readonly ListedAccount[] {
-  return channelAccounts(config).map((one) => ({
+  const accounts = channelAccounts(config).map((one) => ({
     channel: one.channel.name,
     account: one.account.id,
     listed: listedOf(config, one),
   }))
+  return gatewayPairs(config)
+    ? [...accounts, { channel: gatewayName, account: rootAccount, listed: [] }]
+    : accounts
 }
 
 function listedOf({ gateway }: Config, one: ChannelAccount): readonly ListedSender[] {

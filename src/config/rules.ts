@@ -236,7 +236,7 @@ function exposureNotices({ gateway }: Config): readonly Notice[] {
   return notices
 }
 
-function looseNotices({ gateway, security, agent }: Config): readonly Notice[] {
+function looseNotices({ security, agent }: Config): readonly Notice[] {
   const notices: Notice[] = []
   if (!security.auditLogging) {
     notices.push({
@@ -254,15 +254,6 @@ function looseNotices({ gateway, security, agent }: Config): readonly Notice[] {
       path: 'security.rateLimiting.enabled',
       message: 'is false; any number of requests is served',
       remedy: 'Set it to true and raise requestsPerMinute instead.',
-    })
-  }
-  if (!gateway.dmPolicies.denyByDefault) {
-    notices.push({
-      level: 'WARNING',
-      code: 'DENY_BY_DEFAULT_OFF',
-      path: 'gateway.dmPolicies.denyByDefault',
-      message: 'is false, which lets nobody in: people without an entry are refused all the same',
-      remedy: 'Set it to true, and add people to gateway.dmPolicies.allowlist.',
     })
   }
   if (agent.websocket === 'opaque') {

@@ -136,7 +136,7 @@ export const settings = {
   'gateway.dmPolicies.denyByDefault': key(
     flag,
     true,
-    'People without an entry are not served, whatever it says: false never admits anybody. Asking to pair is for senders on channels; identities that others vouch for cannot ask yet.',
+    'People without an entry are not served, whatever it says: false never admits anybody. It lets identities that a JWT or Tailscale proves ask to pair; senders on channels ask as dm.policy says.',
   ),
   'gateway.groupPolicies.enabled': key(flag, true, "Applies the gateway's own list of groups."),
   'gateway.groupPolicies.allowedGroups': key(

@@ -2,6 +2,7 @@
 import { inNetworks } from '../identity/address.ts'
 import type { Notice, Problem } from './problems.ts'
 import type { Subject } from './rules.ts'
+import type { Config } from './schema.ts'
 import { rowsByPath } from './tree.ts'
 
 const needed = {
@@ -67,10 +68,40 @@ export function vouchingProblems(subject: Subject): readonly Problem[] {
   return [...jwtProblems(subject), ...tailscaleProblems(subject)]
 }
 
+/** Whether identities without an entry may ask: the list is applied, and does not refuse them outright. */
+export function gatewayPairs({ gateway: { dmPolicies, auth } }: Config): boolean {
+  const vouched = auth.mode === 'jwt' || auth.tailscale.enabled
+  return vouched && dmPolicies.enabled && !dmPolicies.denyByDefault
+}
+
+function askingNotices(config: Config): readonly Notice[] {
+  if (config.gateway.dmPolicies.denyByDefault) return []
+  const named = { code: 'DENY_BY_DEFAULT_OFF', path: 'gateway.dmPolicies.denyByDefault' }
+  return gatewayPairs(config)
+    ? [
+        {
+          ...named,
+          level: 'INFO',
+          message:
+            'is false: whoever a JWT or Tailscale proves may ask, and nobody comes in without you',
+          remedy: 'Approve with "hardshell pairing approve gateway CODE", or set it to true.',
+        },
+      ]
+    : [
+        {
+          ...named,
+          level: 'WARNING',
+          message:
+            'is false and changes nothing: no JWT and no Tailscale login proves who could ask',
+          remedy: 'Set it to true, and add people to gateway.dmPolicies.allowlist.',
+        },
+      ]
+}
+
 /** What is worth knowing about these keys. */
 export function vouchingNotices({ config }: Subject): readonly Notice[] {
   const { auth, dmPolicies, groupPolicies, trustedProxies } = config.gateway
-  const notices: Notice[] = []
+  const notices: Notice[] = [...askingNotices(config)]
   const people = dmPolicies.enabled ? dmPolicies.allowlist.length : 0
   const groups =
     groupPolicies.enabled && auth.mode === 'jwt' ? groupPolicies.allowedGroups.length : 0

@@ -108,6 +108,8 @@ export interface Deny {
   readonly because: string
   /** Flat headers for the refusal, such as `Retry-After`. */
   readonly headers?: readonly string[]
+  /** What the client is told beside the code: members of the problem document (RFC 9457 §3.2). */
+  readonly members?: Readonly<Record<string, string>>
 }
 
 export type Decision = Allow | Deny

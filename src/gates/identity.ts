@@ -2,12 +2,14 @@
 import { addressKey } from '../identity/address.ts'
 import type { Lockout } from '../identity/lockout.ts'
 import type { Identifier, Proof } from '../identity/proof.ts'
-import { deny, type Decision, type Deny, type Facts, type Gate } from './gate.ts'
+import { deny, type Decision, type Deny, type Facts, type Gate, type Identity } from './gate.ts'
 
 /** What the identity gate asks. */
 export interface IdentityGateDeps {
   readonly identifier: Identifier
   readonly lockout: Lockout
+  /** The pairing code of somebody vouched for whom no list has; undefined where nobody may ask, or there is no room. */
+  readonly ask?: ((identity: Identity) => Promise<string | undefined>) | undefined
 }
 
 /** The challenge of every authentication refusal (RFC 6750 §3): the same for none, wrong, expired and revoked. */
@@ -17,8 +19,8 @@ export const challenge: readonly string[] = ['WWW-Authenticate', 'Bearer realm="
  * Lets through who proves an identity. A presented wrong credential counts against its address; from a locked address
  * it is 429, while a valid one passes all the same, so that nobody locks the owner out from behind the same hop.
  */
-export function identityGate({ identifier, lockout }: IdentityGateDeps): Gate {
-  const decide = (facts: Facts, proof: Proof): Decision => {
+export function identityGate({ identifier, lockout, ask }: IdentityGateDeps): Gate {
+  const decide = (facts: Facts, proof: Proof): Decision | Promise<Decision> => {
     switch (proof.kind) {
       case 'valid':
         return proof.headers === undefined
@@ -29,7 +31,7 @@ export function identityGate({ identifier, lockout }: IdentityGateDeps): Gate {
       case 'none':
         return nothing
       case 'unlisted':
-        return deny('IDENTITY_NOT_ALLOWED', proof.because)
+        return ask === undefined ? unlisted(proof.because) : offered(proof, ask)
       case 'wrong':
         return proof.guess ? wrong(lockout, facts, proof.because) : unauthenticated(proof.because)
       default:
@@ -45,6 +47,17 @@ export function identityGate({ identifier, lockout }: IdentityGateDeps): Gate {
         : decide(facts, proof)
     },
   }
+}
+
+const unlisted = (because: string): Deny => deny('IDENTITY_NOT_ALLOWED', because)
+
+async function offered(
+  { identity, because }: Extract<Proof, { kind: 'unlisted' }>,
+  ask: NonNullable<IdentityGateDeps['ask']>,
+): Promise<Deny> {
+  const code = await ask(identity)
+  if (code === undefined) return unlisted(because)
+  return { ...deny('PAIRING_NEEDED', because), members: { pairingCode: code } }
 }
 
 const unauthenticated = (because: string): Deny => deny('UNAUTHENTICATED', because, challenge)

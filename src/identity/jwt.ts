@@ -6,7 +6,7 @@ import type { Facts, Scope } from '../gates/gate.ts'
 import { KiB, seconds, type Bytes, type Millis } from '../limits.ts'
 import type { KeySet } from './jwks.ts'
 import { noProof, type Proof, type Prover } from './proof.ts'
-import { readName, readNames, type Admit, type Vouched } from './vouched.ts'
+import { jwtIdentity, readName, readNames, type Admit, type Vouched } from './vouched.ts'
 
 /** Which tokens are good: `gateway.auth.jwt`. */
 export interface JwtSettings {
@@ -57,7 +57,7 @@ const looksLikeJwt = /^[^.]*\.[^.]*\.[^.]*(?:\.[^.]*\.[^.]*)?$/
 const base64url = /^[A-Za-z0-9_-]+$/
 
 interface Verified {
-  readonly proof: Proof
+  readonly who: Vouched
   /** The last moment at which it is accepted, ms since the epoch. */
   readonly until: number
   /** Of the keys that it was verified with. */
@@ -90,18 +90,24 @@ export function jwtProver(deps: JwtDeps): JwtProver {
     const oldest = verified.size > verifiedMax ? verified.keys().next().value : undefined
     if (oldest !== undefined) verified.delete(oldest)
   }
+  /** Asked each time: the owner may let somebody in, or take them out, while the token is good. */
+  const admitted = (who: Vouched, until: number): Proof => {
+    const proof = deps.admit(who)
+    if (proof.kind === 'valid' && (watched.get(who.identity.id) ?? 0) < until) {
+      watch(who.identity.id, until)
+    }
+    return proof
+  }
   const verify = async (token: string, digest: string, at: number): Promise<Proof> => {
     const before = keys.generation()
     const judged = await judge(token, deps, at)
     if ('because' in judged) return wrong(judged.because)
-    const proof = deps.admit(judged.who)
     const generation = keys.generation()
     // Keys that changed meanwhile may no longer have the one that it was verified with.
     if (generation !== undefined && (before === undefined || before === generation)) {
-      remember(digest, { proof, until: judged.until, generation })
+      remember(digest, { ...judged, generation })
     }
-    if (proof.kind === 'valid') watch(proof.identity.id, judged.until)
-    return proof
+    return admitted(judged.who, judged.until)
   }
   return {
     name: 'jwt',
@@ -116,7 +122,7 @@ export function jwtProver(deps: JwtDeps): JwtProver {
       if (known !== undefined) {
         if (known.until > facts.time && known.generation === keys.generation()) {
           remember(digest, known)
-          return known.proof
+          return admitted(known.who, known.until)
         }
         verified.delete(digest)
       }
@@ -222,7 +228,7 @@ function whoIs(
   }
   const groups = readNames(claim(groupsClaim))
   const identity = {
-    id: `jwt:${hash('sha256', issuer).slice(0, 12)}:${subject}`,
+    id: jwtIdentity(issuer, subject),
     name,
     scopes,
     paths: [],

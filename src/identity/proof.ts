@@ -20,7 +20,7 @@ export type Proof =
   /** No credential yet, on a route that takes one: a stranger to limits, refused while its address is locked. */
   | { readonly kind: 'visitor'; readonly identity: Identity }
   /** Somebody we trust vouches for who it is, and the owner's lists do not have them. */
-  | { readonly kind: 'unlisted'; readonly because: string }
+  | { readonly kind: 'unlisted'; readonly identity: Identity; readonly because: string }
 
 /** How the id of an identity begins that is nobody yet. */
 export const visitorPrefix = 'login:'

@@ -5,7 +5,7 @@ import { messageOf } from '../errors.ts'
 import type { Facts } from '../gates/gate.ts'
 import { KiB, seconds, type Millis } from '../limits.ts'
 import { noProof, type Proof, type Prover } from './proof.ts'
-import { readName, type Admit } from './vouched.ts'
+import { readName, tailscaleIdentity, type Admit } from './vouched.ts'
 
 /** What LocalAPI says about an address of the tailnet. */
 export interface Whois {
@@ -174,7 +174,7 @@ function judge(login: string, found: Looked['found'], admit: Admit): Proof {
   if (found === 'unknown') return noProof
   if (found?.login === undefined || found.login !== login) return notConfirmed
   const identity = {
-    id: `tailscale:${login}`,
+    id: tailscaleIdentity(login),
     name: login,
     scopes: ['chat'],
     paths: [],

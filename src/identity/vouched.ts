@@ -1,4 +1,6 @@
 /** People whom others vouch for (a JWT's issuer, Tailscale): which of them the owner's lists let in (DESIGN §5). */
+import { hash } from 'node:crypto'
+
 import type { Identity } from '../gates/gate.ts'
 import type { Proof } from './proof.ts'
 
@@ -17,8 +19,18 @@ export interface Vouched {
   readonly names: readonly string[]
 }
 
-/** Turns who somebody is into a proof: valid when a list has them, `unlisted` otherwise. */
+/** Turns who somebody is into a proof: valid when a list has them, or the owner let them in, `unlisted` otherwise. */
 export type Admit = (who: Vouched) => Proof
+
+/** Whether the owner has let an identity in that no list has. Throws while that cannot be read, which is a no. */
+export type LetIn = (identity: Identity) => boolean
+
+/** The id of a subject of an issuer: the same subject of another issuer is somebody else. */
+export const jwtIdentity = (issuer: string, subject: string): string =>
+  `jwt:${hash('sha256', issuer).slice(0, 12)}:${subject}`
+
+/** The id of a login of the tailnet. */
+export const tailscaleIdentity = (login: string): string => `tailscale:${login}`
 
 /** The longest name that an issuer may give. */
 const nameMax = 255
@@ -29,16 +41,16 @@ const groupsMax = 200
  * People are compared exactly, but for the domain of an e-mail address, whose case says nothing (RFC 5321 §2.4). Being in
  * one list is enough.
  */
-export function admitListed(lists: Lists): Admit {
+export function admitListed(lists: Lists, letIn: LetIn = () => false): Admit {
   const people = new Set((lists.people ?? []).map(foldDomain))
   const groups = new Set(lists.groups ?? [])
   return ({ identity, names }) => {
     const listed =
       names.some((name) => people.has(foldDomain(name))) ||
       (identity.groups ?? []).some((group) => groups.has(group))
-    return listed
+    return listed || letIn(identity)
       ? { kind: 'valid', identity }
-      : { kind: 'unlisted', because: `${identity.name} is on no list` }
+      : { kind: 'unlisted', identity, because: `${identity.name} is on no list` }
   }
 }
 

@@ -11,11 +11,15 @@ const lingerMs = 1000
 /** Headers of every answer that we write ourselves: nothing of ours is cached or sniffed. */
 const ownHeaders = ['Cache-Control', 'no-store', 'X-Content-Type-Options', 'nosniff'] as const
 
-/** The problem document: the stable code and the request id, never a cause. */
-export function problem(code: RefusalCode, requestId: string): string {
+/** The problem document: the stable code and the request id, never a cause. `members` are for the client alone. */
+export function problem(
+  code: RefusalCode,
+  requestId: string,
+  members?: Readonly<Record<string, string>>,
+): string {
   const { status, say } = refusalRow(code)
   const type = `urn:hardshell:refusal:${code}`
-  return `${JSON.stringify({ type, title: say, status, code, requestId })}\n`
+  return `${JSON.stringify({ type, title: say, status, code, requestId, ...members })}\n`
 }
 
 function headersFor(
@@ -46,13 +50,17 @@ export function writeRefusal(
   response: ServerResponse,
   code: RefusalCode,
   requestId: string,
-  options: { headers?: readonly string[] | undefined; close?: boolean } = {},
+  options: {
+    headers?: readonly string[] | undefined
+    members?: Readonly<Record<string, string>> | undefined
+    close?: boolean
+  } = {},
 ): void {
   if (response.headersSent || response.destroyed) {
     response.destroy()
     return
   }
-  const body = problem(code, requestId)
+  const body = problem(code, requestId, options.members)
   const headers = headersFor(code, requestId, body, options.headers)
   const ends = options.close === true || awaitsBody(response.req)
   if (ends) {

@@ -177,7 +177,8 @@ class Doorway {
         return
       }
       const close = facts.defect !== undefined
-      writeRefusal(response, decision.code, facts.requestId, { headers, close })
+      const { members } = decision
+      writeRefusal(response, decision.code, facts.requestId, { headers, members, close })
       return
     }
     if (webhook !== undefined) {

@@ -1,12 +1,13 @@
 /** What the command line and the admin socket can do about people; one function for both. */
 import type { Message } from '../channels/channel.ts'
+import type { Entry } from '../channels/entries.ts'
 import { Failure } from '../errors.ts'
 import { days, minutes } from '../limits.ts'
 import type { PairingBook, PairingRequest } from './book.ts'
 import type { DeskSettings } from './desk.ts'
 import type { Admitted, SenderList } from './list.ts'
 import type { Evidence } from './people.ts'
-import type { Place } from './place.ts'
+import { gatewayPlace, type Place } from './place.ts'
 
 /** An account of the configuration and whom it lists. */
 export interface ConfiguredAccount extends Place {
@@ -266,16 +267,24 @@ async function whoOf(input: unknown, more: readonly string[]): Promise<Who> {
   const { channel, sender, account } = fieldsOf(input, [...whoFields, ...more])
   const { normaliseEntry } = await import('../channels/all.ts')
   const name = await channelOf(channel)
-  const entry = normaliseEntry(name, textOf(sender, 'a sender'))
+  const given = textOf(sender, 'a sender')
+  const entry = name === gatewayPlace.channel ? identityEntry(given) : normaliseEntry(name, given)
   if ('problem' in entry) throw bad('SENDER_ID', `${entry.problem}.`)
   const of = account === undefined ? undefined : textOf(account, '--account')
   return { channel: name, sender: entry.id, account: of }
 }
 
+/** An identity that somebody vouches for, as the lists show it. */
+function identityEntry(given: string): Entry {
+  return /^(?:jwt:[0-9a-f]{12}|tailscale):[^\u0000-\u001f\u007f]+$/.test(given)
+    ? { id: given }
+    : { problem: 'This is no identity: write it as "hardshell allowlist list" shows it' }
+}
+
 async function channelOf(value: unknown): Promise<string> {
   const { channelNamed, channels } = await import('../channels/all.ts')
   const name = textOf(value, 'a channel').toLowerCase()
-  if (channelNamed(name) !== undefined) return name
+  if (channelNamed(name) !== undefined || name === gatewayPlace.channel) return name
   const known = channels.map((one) => one.name).join(', ')
   throw bad('CHANNEL_UNKNOWN', `"${name.slice(0, 40)}" is not a channel; known are ${known}.`)
 }
@@ -303,7 +312,9 @@ function oneAccount(context: PeopleContext, { channel, account }: Who): string {
   if (only === undefined) {
     throw bad(
       'CHANNEL_UNCONFIGURED',
-      `channels.${channel} is not configured, so nobody speaks there.`,
+      channel === gatewayPlace.channel
+        ? 'Identities without an entry may not ask; list them in gateway.dmPolicies.allowlist.'
+        : `channels.${channel} is not configured, so nobody speaks there.`,
     )
   }
   if (account === undefined) {

@@ -1,11 +1,16 @@
 /** Keys of the store for what belongs to one account of a channel. */
 import { hash } from 'node:crypto'
 
+import { gatewayName } from '../channels/entries.ts'
+
 /** One account of a channel. */
 export interface Place {
   readonly channel: string
   readonly account: string
 }
+
+/** Where identities are paired that others vouch for: beside the channels, in place of one. */
+export const gatewayPlace: Place = { channel: gatewayName, account: 'default' }
 
 /** `telegram/default`: an account in keys and maps. */
 export function placeKey({ channel, account }: Place): string {

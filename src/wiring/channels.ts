@@ -3,6 +3,7 @@ import type { Operations } from '../admin/api.ts'
 import type { Agent } from '../agent/agent.ts'
 import type { AuditSink } from '../audit/record.ts'
 import type { Loaded } from '../config/load.ts'
+import { gatewayPairs } from '../config/vouching-rules.ts'
 import { Failure } from '../errors.ts'
 import type { Facts, Gate } from '../gates/gate.ts'
 import { limits } from '../limits.ts'
@@ -15,6 +16,7 @@ import type { Call } from '../senders/outgoing.ts'
 import type { People } from '../senders/people.ts'
 import type { Store } from '../store/store.ts'
 import { clocks } from './clocks.ts'
+import type { GatewayPairing } from './gateway-pairing.ts'
 
 /** What the channels are made from. */
 export interface ChannelParts {
@@ -35,13 +37,17 @@ export interface Channels {
   readonly people: People | undefined
   /** The webhook road behind the head of these gates. */
   readonly webhooks: ((gates: readonly Gate[]) => (facts: Facts) => Webhook | undefined) | undefined
+  /** Pairing of identities that others vouch for, where one without an entry may ask. */
+  readonly pairing: GatewayPairing | undefined
   readonly operations: Operations
   close(): Promise<void>
 }
 
 /** Opens the channels; their modules are read only where one is configured, because start-up is mostly modules. */
 export async function openChannels(loaded: Loaded, parts: ChannelParts): Promise<Channels> {
-  if (Object.keys(loaded.config.channels).length === 0) {
+  const none = Object.keys(loaded.config.channels).length === 0
+  const pairs = gatewayPairs(loaded.config)
+  if (none && !pairs) {
     const refuse = () =>
       Promise.reject(
         new Failure(
@@ -50,13 +56,23 @@ export async function openChannels(loaded: Loaded, parts: ChannelParts): Promise
         ),
       )
     const operations = Object.fromEntries(peopleOperationNames.map((name) => [name, refuse]))
-    return { people: undefined, webhooks: undefined, operations, close: () => Promise.resolve() }
+    const close = () => Promise.resolve()
+    return { people: undefined, webhooks: undefined, pairing: undefined, operations, close }
   }
-  const [{ openPeople }, { openWebhooks }] = await Promise.all([
+  const [{ openPeople }, { openWebhooks }, { openGatewayPairing }] = await Promise.all([
     import('./people.ts'),
     import('../proxy/webhook.ts'),
+    import('./gateway-pairing.ts'),
   ])
   const { people, operations, close } = await openPeople(loaded, parts)
+  const pairing = pairs
+    ? await openGatewayPairing(loaded, {
+        people,
+        evidence: parts.audit,
+        live: parts.live,
+        log: parts.log,
+      })
+    : undefined
   const { agent: told, gateway } = loaded.config
   const settings = {
     bodyBytes: limits.channelBodyBytes.default,
@@ -73,7 +89,8 @@ export async function openChannels(loaded: Loaded, parts: ChannelParts): Promise
   return {
     people,
     operations,
-    webhooks: (gates) => openWebhooks(settings, { ...road, gates }),
+    webhooks: none ? undefined : (gates) => openWebhooks(settings, { ...road, gates }),
+    pairing,
     close,
   }
 }

@@ -80,7 +80,7 @@ export function listenerFor(loaded: Loaded, parts: Parts): Listener {
     ...(login === undefined ? [] : [login.prover]),
     ...(vouching.tailscale === undefined ? [] : [vouching.tailscale]),
   ]
-  const gates = gatesFor(config, identifier(provers), lockout, vouching.tailnetHosts)
+  const gates = gatesFor(config, identifier(provers), lockout, vouching)
   return createListener(
     {
       maxUrlBytes: bounds.maxUrlLength,
@@ -158,7 +158,7 @@ function gatesFor(
   config: Config,
   who: Identifier,
   lockout: Lockout,
-  tailnetHosts: ReadonlySet<string>,
+  { tailnetHosts, ask }: Vouching,
 ): readonly Gate[] {
   const { gateway, security } = config
   const { enabled, requestsPerMinute, requestsPerMinutePerAddress } = security.rateLimiting
@@ -176,7 +176,7 @@ function gatesFor(
       identifier: who,
     }),
     sizeGate(security.maxRequestSize),
-    identityGate({ identifier: who, lockout }),
+    identityGate({ identifier: who, lockout, ask }),
     scopeGate(),
     originGate(gateway.publicOrigins),
     identityRateGate({ limiter: memoryLimiter({ perMinute: requestsPerMinute }) }),

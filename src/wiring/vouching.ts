@@ -12,6 +12,7 @@ import { seconds } from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { Live } from '../proxy/live.ts'
 import { clocks } from './clocks.ts'
+import type { GatewayPairing } from './gateway-pairing.ts'
 
 /** What others vouch for, and how it is known. */
 export interface Vouching {
@@ -25,6 +26,8 @@ export interface Vouching {
   readonly tailnetHosts: ReadonlySet<string>
   /** False once every JWT of an identity has expired; true for every other identity. */
   readonly isGood: (identityId: string) => boolean
+  /** The pairing code of an identity that no list has; absent where none may ask. */
+  readonly ask: GatewayPairing['ask'] | undefined
   readonly close: () => void
 }
 
@@ -34,6 +37,8 @@ export interface VouchingParts {
   readonly tokens: Prover
   readonly live: Live
   readonly log: Log
+  /** Where identities without an entry may ask to be let in. */
+  readonly pairing: GatewayPairing | undefined
 }
 
 /** How often this node's name on the tailnet is asked for. */
@@ -45,10 +50,14 @@ const tickMs = 500
 export async function openVouching(loaded: Loaded, parts: VouchingParts): Promise<Vouching> {
   const { gateway } = loaded.config
   const { dmPolicies, groupPolicies } = gateway
-  const admit = admitListed({
-    people: dmPolicies.enabled ? dmPolicies.allowlist : undefined,
-    groups: groupPolicies.enabled ? groupPolicies.allowedGroups : undefined,
-  })
+  const { pairing } = parts
+  const admit = admitListed(
+    {
+      people: dmPolicies.enabled ? dmPolicies.allowlist : undefined,
+      groups: groupPolicies.enabled ? groupPolicies.allowedGroups : undefined,
+    },
+    pairing?.letIn,
+  )
   const stops: (() => void)[] = []
   const every = (ms: number, action: () => void) => {
     const timer = setInterval(action, ms).unref()
@@ -57,6 +66,7 @@ export async function openVouching(loaded: Loaded, parts: VouchingParts): Promis
   const { mode, tailscale } = gateway.auth
   const jwt = mode === 'jwt' ? await jwtFor(loaded, admit, parts) : undefined
   if (jwt !== undefined) every(tickMs, () => jwt.tick())
+  if (pairing !== undefined) every(tickMs, () => pairing.tick())
   const tailnet = tailscale.enabled
     ? await tailnetFor(tailscale.socket, admit, parts.log)
     : undefined
@@ -69,7 +79,10 @@ export async function openVouching(loaded: Loaded, parts: VouchingParts): Promis
     jwt,
     tailscale: tailnet?.prover,
     tailnetHosts: tailnet?.name.hosts ?? noHosts,
-    isGood: (identityId) => !identityId.startsWith('jwt:') || jwt?.isGood(identityId) === true,
+    isGood: (identityId) =>
+      (!identityId.startsWith('jwt:') || jwt?.isGood(identityId) === true) &&
+      pairing?.isGood(identityId) !== false,
+    ask: pairing?.ask,
     close: () => {
       for (const stop of stops) stop()
     },

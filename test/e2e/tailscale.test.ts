@@ -6,6 +6,7 @@ import assert from 'node:assert/strict'
 import { after, before, test, type TestContext } from 'node:test'
 import { WebSocket, WebSocketServer } from 'ws'
 
+import { callAdmin } from '../../src/admin/client.ts'
 import { localApi } from '../../src/identity/tailscale.ts'
 import { exchange, head } from '../support/raw.ts'
 import { startSidecar, type TestSidecar } from '../support/sidecar.ts'
@@ -121,6 +122,28 @@ test('a user on no list is 403, with the login in the audit log alone', async ()
   const record = side.records().findLast(({ event }) => event === 'request.refused')
   assert.equal(record?.['because'], 'bob@example.com is on no list')
   assert.equal(record?.['peer'], '100.64.0.3')
+})
+
+test('a user on no list may ask where the owner lets them, and comes in when approved', async (t) => {
+  const policies = { dmPolicies: { allowlist: [alice], denyByDefault: false } }
+  const open = await started(t, configured({}, policies))
+  const bob = through('100.64.0.3', 'bob@example.com')
+  assert.deepEqual(await send(bob, open), refused(403, 'PAIRING_NEEDED'))
+  assert.deepEqual(
+    await send(through('100.64.0.2', 'bob@example.com'), open),
+    refused(401, 'UNAUTHENTICATED'),
+    'nobody asks in the name of another',
+  )
+  const env = { HARDSHELL_HOME: open.home }
+  const { requests } = (await callAdmin(env, 'pairing.list', {})) as {
+    readonly requests: readonly { readonly sender: string; readonly code: string }[]
+  }
+  assert.deepEqual(
+    requests.map(({ sender }) => sender),
+    ['tailscale:bob@example.com'],
+  )
+  await callAdmin(env, 'pairing.approve', { channel: 'gateway', code: requests[0]?.code })
+  assert.deepEqual(await send(bob, open), passed)
 })
 
 test('from an address that is no trusted hop the same headers are worth nothing', async (t) => {

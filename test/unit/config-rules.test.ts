@@ -47,6 +47,19 @@ test('denyByDefault false with an empty allowlist is refused', () => {
   assert.doesNotThrow(() => load(policies(true)))
 })
 
+test('denyByDefault false is told as what it does: nothing where nobody is proven, and asking where somebody is', () => {
+  const dmPolicies = { denyByDefault: false, allowlist: ['alice@example.com'] }
+  const jwt = { issuer: 'https://id.test/', audience: 'a', jwks: 'https://id.test/keys' }
+  const told = (gateway: object) =>
+    load({ gateway: { dmPolicies, ...gateway } }).notices.flatMap(({ code, level }) =>
+      code === 'DENY_BY_DEFAULT_OFF' ? [level] : [],
+    )
+  assert.deepEqual(told({}), ['WARNING'])
+  assert.deepEqual(told({ auth: { mode: 'jwt', jwt } }), ['INFO'])
+  const off = { ...dmPolicies, enabled: false }
+  assert.deepEqual(told({ auth: { mode: 'jwt', jwt }, dmPolicies: off }), ['WARNING'])
+})
+
 test('a policy "open" and an entry "*" quote the migration to pairing', () => {
   const problems = problemsOf({
     channels: { telegram: { dm: { policy: 'open', allowFrom: ['*'] } } },

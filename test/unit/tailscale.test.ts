@@ -87,6 +87,7 @@ test('a login that is not the one of the address is refused without a count of f
 test('somebody on no list is known and not let in', async () => {
   assert.deepEqual(await setUp(['bob@example.com']).ask(alice), {
     kind: 'unlisted',
+    identity: { id: `tailscale:${alice}`, name: alice, scopes: ['chat'], paths: [] },
     because: `${alice} is on no list`,
   })
   assert.equal((await setUp(['alice@EXAMPLE.com']).ask(alice)).kind, 'valid')
@@ -147,7 +148,7 @@ test('a credential that the client sends stands for itself, good or wrong', asyn
   assert.equal(await kinds(Promise.resolve({ kind: 'none' } as const)), `tailscale:${alice}`)
   assert.equal(await kinds({ kind: 'valid', identity: owner }), 'token:a')
   assert.equal(await kinds({ kind: 'wrong', because: 'x', guess: true }), 'wrong')
-  assert.equal(await kinds({ kind: 'unlisted', because: 'x' }), 'unlisted')
+  assert.equal(await kinds({ kind: 'unlisted', identity: owner, because: 'x' }), 'unlisted')
   assert.equal(await kinds({ kind: 'none' }, { credentialInUrl: true }), 'wrong')
 })
 
