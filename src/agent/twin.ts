@@ -10,12 +10,16 @@ import { deniedProbes, probePath } from './syscall-probe.ts'
 
 /** The label of a twin; its value is the installation. Never the label of a cell: it would be taken for a part of it. */
 export const twinLabel = 'io.hardshell.twin'
+/** The label that says when a twin is over, whatever became of who started it; seconds since the epoch. */
+export const twinUntilLabel = 'io.hardshell.twin-until'
 
 /** What a twin is told. */
 export interface TwinOptions {
   readonly instance: string
   /** The Node binary of our image. */
   readonly nodePath: string
+  /** Wall clock, ms since the epoch. */
+  readonly now: number
   /** How long the twin may take for its report, and after which it ends by itself, seconds. */
   readonly seconds?: number
   /** Breaks it off; the twin is removed all the same. */
@@ -25,6 +29,8 @@ export interface TwinOptions {
 const secondsDefault = 15
 /** Between two looks at its log, ms. */
 const lookMs = 100
+/** After this time a twin is of nobody any more, seconds; an image that must be loaded first takes some of them. */
+const overSeconds = 120
 /** Longest wait for its removal, ms; the engine removes what has ended by itself. */
 const removeMs = 10_000
 
@@ -38,17 +44,27 @@ export async function askTwin(
   inspected: unknown,
   options: TwinOptions,
 ): Promise<InCellReport> {
-  const { instance, seconds = secondsDefault, signal } = options
+  const { instance, seconds = secondsDefault, signal, now } = options
+  await removeLeft(engine, instance, now)
   const image = await makePortalImage(engine, options.nodePath)
   signal?.throwIfAborted()
   const name = `hardshell-${instance}-twin-${randomBytes(4).toString('hex')}`
-  const id = await engine.create(name, bodyOfTwin(inspected, image, instance, seconds))
+  const until = Math.ceil(now / 1000) + seconds + overSeconds
+  const labels = { [twinLabel]: instance, [twinUntilLabel]: String(until) }
+  const id = await engine.create(name, bodyOfTwin(inspected, image, labels, seconds))
   try {
     await engine.start(id)
     return await reportOf(engine, id, (seconds * 1000) / lookMs, signal)
   } finally {
     const gone = engine.remove(id).catch(() => undefined)
     await Promise.race([gone, pause(removeMs, undefined, { ref: false })])
+  }
+}
+
+/** Removes twins that were made and never started, because who made them was killed in between. */
+async function removeLeft(engine: Engine, instance: string, now: number): Promise<void> {
+  for (const { id, labels } of await engine.list({ [twinLabel]: instance })) {
+    if (Number(labels[twinUntilLabel]) * 1000 < now) await engine.remove(id)
   }
 }
 
@@ -99,7 +115,7 @@ const callNamed = (program: string): string =>
 export function bodyOfTwin(
   inspected: unknown,
   image: string,
-  instance: string,
+  labels: Readonly<Record<string, string>>,
   seconds: number,
 ): Readonly<Record<string, unknown>> {
   const host = fieldOf(inspected, 'HostConfig')
@@ -117,7 +133,7 @@ export function bodyOfTwin(
     WorkingDir: '/',
     Env: [],
     User: textOf(fieldOf(inspected, 'Config', 'User')),
-    Labels: { [twinLabel]: instance },
+    Labels: labels,
     Healthcheck: { Test: ['NONE'] },
     HostConfig: {
       ...(isRecord(host) ? host : {}),

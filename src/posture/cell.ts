@@ -16,6 +16,8 @@ export interface CellQuestion {
   readonly engineSockets: readonly string[]
   /** The Node binary that runs us: the image of the twin is made of it. */
   readonly nodePath: string
+  /** Wall clock, ms since the epoch. */
+  readonly now: number
   /** Breaks it off; what was started is removed. */
   readonly signal?: AbortSignal | undefined
   /** How long a twin may take, seconds. */
@@ -77,11 +79,13 @@ async function cellsOn(
 async function twinOf(
   engine: Engine,
   inspected: unknown,
-  { instance, nodePath, signal, twinSeconds }: CellQuestion,
+  { instance, nodePath, now, signal, twinSeconds }: CellQuestion,
 ): Promise<Measured<InCellReport>> {
   const seconds = twinSeconds === undefined ? {} : { seconds: twinSeconds }
   try {
-    return { value: await askTwin(engine, inspected, { instance, nodePath, signal, ...seconds }) }
+    return {
+      value: await askTwin(engine, inspected, { instance, nodePath, now, signal, ...seconds }),
+    }
   } catch (thrown) {
     signal?.throwIfAborted()
     return { unmeasured: `no twin of the cell could be asked: ${whyNoTwin(thrown)}` }

@@ -76,7 +76,7 @@ function isForeign({ root, target, type }: MountFact, config: Config): boolean {
   if (type === 'tmpfs' && root === '/') return false
   // Paths of the kernel that the engine covers.
   if (/^\/(?:proc|sys)\//.test(target)) return false
-  return target !== config.agent.workspace && !target.startsWith('/plugins/')
+  return target !== config.agent.workspace?.replace(/(.)\/+$/, '$1') && !isPlugin(target)
 }
 
 const remedy = 'Run "hardshell agent restart", and find out who changed the container.'

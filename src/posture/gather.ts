@@ -120,7 +120,7 @@ export async function gather(options: GatherOptions): Promise<PostureContext> {
 function cellsOf(
   config: Config | undefined,
   home: string,
-  { env, signal }: GatherOptions,
+  { env, now, signal }: GatherOptions,
 ): Promise<PostureContext['cells']> {
   if (config?.agent.image === undefined) {
     return Promise.resolve({ unmeasured: 'Hardshell launches no agent' })
@@ -129,6 +129,7 @@ function cellsOf(
     instance: instanceOf(home),
     engineSockets: defaultSockets(env['XDG_RUNTIME_DIR']),
     nodePath: process.execPath,
+    now,
     signal,
   })
 }

@@ -42,9 +42,9 @@ limits; so a process that somebody put into the cell later is seen too. From ins
 engine reports of the running one, in the same network. It tries to write, to execute what it wrote, to find a way out, an engine's socket or a device, and to make system calls that an agent does
 not need. No packet leaves it, no file stays, nothing is tried in the workspace, which it has read-only, and it has none of the
 agent's variables. It is removed at once, also on an interrupt; should the command be killed, it ends by itself after 15 s and the engine
-removes it. The agent is not touched: no command is run in its cell.
+removes it, and one that was made and never started is removed by the next deep audit. The agent is not touched: no command is run in its cell.
 
-What cannot be seen is not measured: no engine, no running cell, the processes of a cell on another machine, mounts that only root may
+What cannot be seen is not measured: no engine, no running cell, the processes of a cell on another machine, namespaces that only root may
 read, or an engine that cannot start the twin. [A decision](decisions/0013-a-twin-tries-the-walls.md) says why it is a twin.
 
 ## The score

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, before, suite, test, type TestContext } from 'node:test'
 import { fieldOf } from '../../src/agent/json.ts'
-import { twinLabel } from '../../src/agent/twin.ts'
+import { twinLabel, twinUntilLabel } from '../../src/agent/twin.ts'
 import { askCells, instanceOf } from '../../src/posture/cell.ts'
 import { cellChecks } from '../../src/posture/checks-cell.ts'
 import type { Look } from '../../src/posture/check.ts'
@@ -26,7 +26,12 @@ suite('the cell that runs', () => {
   after(() => bench.close())
 
   const ask = (instance: string, sockets = [engineSocket]): Promise<PostureContext['cells']> =>
-    askCells({ instance, engineSockets: sockets, nodePath: process.execPath })
+    askCells({
+      instance,
+      engineSockets: sockets,
+      nodePath: process.execPath,
+      now: Date.now(),
+    })
   const twins = (instance: string) => bench.engine.list({ [twinLabel]: instance })
 
   /** What each check of the cell says, by the last part of its id. */
@@ -76,7 +81,7 @@ suite('the cell that runs', () => {
     const options = ['exec', '--detach', '--user', '0:0', agent?.id ?? '']
     await must('docker', [...options, ...sleep])
     const found = said(await ask(bench.instance))
-    assert.match(words(found['user']), /^\S+: process \d+ \(\w+\) is root$/)
+    assert.match(words(found['user']), /^\S+: process \d+ \(\S+\) is root$/)
     assert.deepEqual(found['system-calls'], [], 'the cell itself is as it was made')
     assert.deepEqual(found['writable'], [])
   })
@@ -181,6 +186,29 @@ suite('the cell that runs', () => {
     }
   })
 
+  test('a twin that was never started is gone after the next look, and one of just now is left', async () => {
+    const instance = `${bench.instance}-d`.slice(0, 40)
+    const id = await careless(instance, tight)
+    const left = (until: number) =>
+      bench.engine.create(`hardshell-${instance}-twin-${until}`, {
+        Image: bench.image,
+        Labels: { [twinLabel]: instance, [twinUntilLabel]: String(until) },
+      })
+    const seconds = Math.floor(Date.now() / 1000)
+    await left(seconds - 1)
+    const young = await left(seconds + 60)
+    try {
+      await ask(instance)
+      assert.deepEqual(
+        (await twins(instance)).map((one) => one.id),
+        [young],
+      )
+    } finally {
+      await bench.engine.remove(id)
+      await bench.engine.remove(young)
+    }
+  })
+
   test('without an engine, and without a running cell, nothing is measured', async () => {
     for (const [cells, because] of [
       [await ask('nobody', ['/nowhere/docker.sock']), /no container engine/],
@@ -212,6 +240,8 @@ suite('security audit --deep on a home', () => {
     const program = start(t, [entry, 'serve'], { HARDSHELL_HOME: home })
     try {
       await program.said(/listens on/)
+      const ready = async () => (await cli(home, ['agent', 'status'])).code === 0
+      await until('the agent is ready', ready)
       await use(home)
     } finally {
       // Not left to the hook that kills it: then the cell would stay.
@@ -241,7 +271,7 @@ suite('security audit --deep on a home', () => {
     test(`an audit that is ended by ${signal} leaves no twin behind`, (t) =>
       served(t, async (home) => {
         const audit = start(t, [entry, 'security', 'audit', '--deep'], { HARDSHELL_HOME: home })
-        await until('there is a twin', async () => (await twins(home)).length > 0)
+        await until('the twin runs', async () => (await twins(home)).some(({ running }) => running))
         audit.child.kill(signal)
         await audit.ended()
         if (signal !== 'SIGKILL') {
