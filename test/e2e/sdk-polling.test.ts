@@ -1,13 +1,12 @@
 /** grammY and telegraf as most of them run: by polling, with a root that is ours and a token that is worth nothing. */
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
-import { createServer, type AddressInfo } from 'node:net'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 
 import { startBotApi, type BotApi } from '../support/bot-api.ts'
+import { freePort } from '../support/ports.ts'
 import { eventually, startSidecar, type TestSidecar } from '../support/sidecar.ts'
 import { approve, codeIn, startBot, trialOf, type SdkBot } from '../support/sdk.ts'
 
@@ -15,16 +14,6 @@ const real = '7000000001:AAreal0credential0of0the0bot0000000'
 const dummy = '7000000001:dummydummydummydummydummydummydummy1'
 const owner = 111111111
 const stranger = 999000111
-
-/** A port that was free a moment ago. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
 
 interface Place {
   readonly api: BotApi

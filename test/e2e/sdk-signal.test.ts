@@ -3,8 +3,6 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { once } from 'node:events'
-import { createServer, type AddressInfo } from 'node:net'
 import type { TestContext } from 'node:test'
 
 import { callAdmin } from '../../src/admin/client.ts'
@@ -15,6 +13,7 @@ import {
   type Person,
   type SignalDaemon,
 } from '../support/signal-cli.ts'
+import { freePort } from '../support/ports.ts'
 import { eventually, startSidecar, type TestSidecar } from '../support/sidecar.ts'
 import { codeIn, startBot, trialOf, type SdkBot } from '../support/sdk.ts'
 
@@ -23,16 +22,6 @@ const owner: Person = { number: '+15551230001', uuid: '11111111-1111-4111-8111-1
 const stranger: Person = { number: '+15559990002', uuid: '99999999-9999-4999-8999-999999999999' }
 const group = 'R3JvdXBJZExhYmVsMTIzNDU2Nzg5MDEyMzQ1Njc4OTA='
 const agentToken = 'k7Qp2vXz9LmN4rTb8WcY6dHf3sJg1AeU'
-
-/** A port that was free a moment ago. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
 
 interface Place {
   readonly daemon: SignalDaemon

@@ -1,11 +1,10 @@
 /** Answers to strangers on Signal by calls of signal-cli: one for each, again when it is busy, none where policy says so. */
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { get } from 'node:http'
-import { createServer, type AddressInfo } from 'node:net'
 import { test, type TestContext } from 'node:test'
 
 import { envelopeOf, startSignalDaemon, wordsOf, type Person } from '../support/signal-cli.ts'
+import { freePort } from '../support/ports.ts'
 import { eventually, sidecarFor } from '../support/sidecar.ts'
 
 const own = '+15550000000'
@@ -15,15 +14,6 @@ const stranger = (nth: number): Person => ({
   number: `+1555999000${nth}`,
   uuid: `99999999-9999-4999-8999-99999999999${nth}`,
 })
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
 
 /** A daemon, Hardshell, and a bot that only listens. */
 async function place(t: TestContext, policy: object = {}) {

@@ -2,7 +2,7 @@
 import { Buffer } from 'node:buffer'
 import { createHmac } from 'node:crypto'
 
-import { line, slack, whatsapp, type Utterance, type Written } from './webhooks.ts'
+import { line, metaProof, slack, whatsapp, type Utterance, type Written } from './webhooks.ts'
 import type { ServiceRequest } from './sdk-service.ts'
 
 /** A service that strangers are answered on by a call of its API. */
@@ -261,6 +261,35 @@ const whatsappAsked: AskedService = {
   credential: 'EAAtest',
 }
 
+const page = '105550000000001'
+/** Messenger and Instagram: a page, and ids of people that only it knows. */
+const pageAsked = (name: 'messenger' | 'instagram', object: string): AskedService => ({
+  name,
+  method: 'POST',
+  path: `/hooks/${name}`,
+  settings: (api) => whatsapp.settings(api),
+  owner: '7000000000000001',
+  stranger: (nth) => `800000000000${digits(nth)}`,
+  group: '',
+  write(said) {
+    const message = { mid: `m_${said.key}`, text: said.words }
+    const one = { sender: { id: said.from }, recipient: { id: page }, timestamp: at(said), message }
+    const body = bytes({ object, entry: [{ id: page, time: at(said), messaging: [one] }] })
+    return { path: this.path, headers: { ...json, ...metaProof(body) }, body }
+  },
+  call: (stranger) => ({
+    method: 'POST',
+    path: `/${page}/messages`,
+    body: (text) => ({
+      recipient: { id: stranger },
+      messaging_type: 'RESPONSE',
+      message: { text },
+    }),
+    authorization: 'Bearer EAAtest',
+  }),
+  credential: 'EAAtest',
+})
+
 const lineAsked: AskedService = {
   ...line,
   method: 'POST',
@@ -284,5 +313,7 @@ export const askedServices: readonly AskedService[] = [
   nextcloudTalk,
   slackAsked,
   whatsappAsked,
+  pageAsked('messenger', 'page'),
+  pageAsked('instagram', 'instagram'),
   lineAsked,
 ]
