@@ -115,9 +115,12 @@ export class Desk {
     return { message, passes: true, event: 'message.allowed', because }
   }
 
-  /** Says something to a person of this channel by a call; `false` where there is no way. */
-  say(to: string, words: string, seen: PairingRequest['replyTo']): boolean {
-    const message = personal(this.place, to, seen)
+  /**
+   * Says something to a person of this channel by a call; `false` where there is no way. `seen` is the reply address of
+   * some message of the account, `theirs`: of one of this very person.
+   */
+  say(to: string, words: string, seen: PairingRequest['replyTo'], theirs = false): boolean {
+    const message = personal(this.place, to, seen, theirs)
     return message !== undefined && this.answer(message, words)
   }
 

@@ -23,7 +23,10 @@ export interface PeopleContext {
   /** Wall clock, ms since the epoch. */
   readonly now: () => number
   readonly evidence?: Evidence | undefined
-  /** Says something to a person by a call; `false` where there is no way. Absent where nothing runs. */
+  /**
+   * Says something to a person by a call, `seen` being the reply address of their own words; `false` where there is no
+   * way. Absent where nothing runs.
+   */
   readonly say?:
     | ((place: Place, to: string, words: string, seen: Message['replyTo']) => boolean)
     | undefined

@@ -20,6 +20,12 @@ const addresses: Readonly<Record<string, (id: string, seen: ReplyTo) => ReplyTo 
   signal: (id) => ({ to: id }),
 }
 
+/**
+ * Services that reach a person only where that person has written: the reply address of their own words is lasting there.
+ * That of anybody else's would lead what is said to somebody else.
+ */
+const whereTheyWrote: ReadonlySet<string> = new Set(['matrix', 'nextcloud-talk', 'bluebubbles'])
+
 /** Meta sends from a number or page, which every message of the account names. */
 function fromPage(id: string, { from }: ReplyTo): ReplyTo | undefined {
   return from === undefined ? undefined : { to: id, from }
@@ -27,11 +33,17 @@ function fromPage(id: string, { from }: ReplyTo): ReplyTo | undefined {
 
 /**
  * A message that stands for "say something to this person", for `Channel.invite`; undefined where the service has no
- * way. `seen` is the reply address of some message of the same account.
+ * way. `seen` is the reply address of some message of the same account; `theirs`: of a message of this very person.
  */
-export function personal(place: Place, id: string, seen: ReplyTo): Message | undefined {
+export function personal(
+  place: Place,
+  id: string,
+  seen: ReplyTo,
+  theirs: boolean,
+): Message | undefined {
   const address = Object.hasOwn(addresses, place.channel) ? addresses[place.channel] : undefined
-  const replyTo = address?.(id, seen)
+  const own = theirs && whereTheyWrote.has(place.channel) ? seen : undefined
+  const replyTo = own ?? address?.(id, seen)
   if (replyTo === undefined) return undefined
   return {
     channel: place.channel,

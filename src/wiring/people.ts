@@ -69,7 +69,7 @@ export async function openPeople(
         now: clocks.now,
         evidence: audit,
         say: (place, to, words, seen) =>
-          people.desk(place.channel, place.account)?.say(to, words, seen) ?? false,
+          people.desk(place.channel, place.account)?.say(to, words, seen, true) ?? false,
       }),
       ...checkOperations({
         subjects: checkSubjects(config),
