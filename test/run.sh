@@ -14,21 +14,40 @@ sdks() {
     (cd test/sdk && npm ci --loglevel=error --prefer-offline)
 }
 files() { find "$@" -name '*.test.ts' -not -path '*/node_modules/*' 2>/dev/null | sort; }
+# Everything that Hardshell produces in this run is kept in one folder, and at the end searched for every secret that a
+# test planted. TEST_EVIDENCE names a folder to keep; else it is a new one, removed when nothing was found.
+kept=${TEST_EVIDENCE-}
+TEST_EVIDENCE=${TEST_EVIDENCE:-$(mktemp -d "${TMPDIR:-/tmp}/hardshell-evidence-XXXXXX")}
+export TEST_EVIDENCE
+mkdir -p "$TEST_EVIDENCE/reports"
+tests() {
+  report="$TEST_EVIDENCE/reports/$1"
+  shift
+  node --import ./test/support/evidence.ts --test --test-reporter=spec --test-reporter-destination=stdout \
+    --test-reporter=tap --test-reporter-destination="$report" "$@"
+}
+search() {
+  node test/evidence.ts "$TEST_EVIDENCE" || failed="$failed secrets"
+  if [ -n "$failed" ]; then
+    echo "test: failed:$failed; what was produced is in $TEST_EVIDENCE" >&2
+    exit 1
+  fi
+  [ -n "$kept" ] || rm -rf "$TEST_EVIDENCE"
+}
+
+failed=
 if [ "$#" -gt 0 ]; then
   case "$*" in *sdk-*) sdks ;; esac
-  node --test --test-concurrency=1 "$@"
+  tests chosen --test-concurrency=1 "$@" || failed="$failed chosen"
+  search
   exit
 fi
 
 sdks
-failed=
 # Pure tests share one process: they open no sockets and hold no global state.
 # shellcheck disable=SC2046 # one word per file: no test file has a blank in its name
-node --test --test-isolation=none $(files test/tidy.test.ts test/unit test/contract test/property) || failed="$failed unit"
+tests unit --test-isolation=none $(files test/tidy.test.ts test/unit test/contract test/property) || failed="$failed unit"
 # These open sockets, start processes and containers: a process for each file, so that none can hide another's leak.
 # shellcheck disable=SC2046
-node --test --test-concurrency=2 --test-timeout=300000 $(files test/attacks test/e2e) || failed="$failed e2e"
-if [ -n "$failed" ]; then
-  echo "test: failed:$failed" >&2
-  exit 1
-fi
+tests e2e --test-concurrency=2 --test-timeout=300000 $(files test/attacks test/e2e) || failed="$failed e2e"
+search

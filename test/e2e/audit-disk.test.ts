@@ -18,6 +18,7 @@ import {
   recordsIn,
   written,
 } from '../support/audit.ts'
+import { keepFolder } from '../support/evidence.ts'
 
 /** A file system of 64 KiB, mounted where the log goes. */
 async function smallDisk(t: TestContext): Promise<{ home: string; dir: string; disk: string }> {
@@ -26,7 +27,10 @@ async function smallDisk(t: TestContext): Promise<{ home: string; dir: string; d
   await mkdir(disk, { mode: 0o700 })
   execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k,mode=0700', 'hardshell-test', disk])
   // Lazily, so that a descriptor that is still open does not leave the mount behind.
-  beforeRemoval(t, async () => execFileSync('umount', ['-l', disk]))
+  beforeRemoval(t, async () => {
+    keepFolder(disk)
+    execFileSync('umount', ['-l', disk])
+  })
   return { home, disk, dir: join(disk, 'audit') }
 }
 

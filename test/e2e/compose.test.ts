@@ -15,6 +15,7 @@ import {
   must,
   run,
 } from '../support/images.ts'
+import { plant } from '../support/secrets.ts'
 
 /** A request of a test; the token is added. */
 interface Asked {
@@ -66,7 +67,8 @@ async function project(
   const compose = (...args: readonly string[]) =>
     must('docker-compose', ['-f', file, ...args], { cwd, env })
   await must('sh', ['deploy/secrets.sh'], { cwd: copy.dir })
-  const token = await readFile(join(copy.dir, 'deploy/secrets/token'), 'utf8')
+  const text = await readFile(join(copy.dir, 'deploy/secrets/token'), 'utf8')
+  const token = plant('gateway token', 'of compose.yaml', text.trim())
   const url = `http://127.0.0.1:${port}`
   const get = (path: string, init: Asked = {}) =>
     fetch(`${url}${path}`, {

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { goodToken } from '../support/config-load.ts'
+import { plant } from '../support/secrets.ts'
 
 const entry = new URL('../../src/main.ts', import.meta.url).pathname
 
@@ -87,7 +88,7 @@ test('a configuration that is a link is refused', () => {
 })
 
 test('show prints what is in force and no secret', () => {
-  const agentSecret = 'agent-secret-that-stays-hidden'
+  const agentSecret = plant('agent token', 'agentSecret', 'agent-secret-that-stays-hidden')
   withHome(`{ agent: { token: '${agentSecret}' } }`, (run) => {
     for (const args of ['config show', 'config show --json', 'config get agent']) {
       const { code, out, err } = run(args)

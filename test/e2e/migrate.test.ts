@@ -10,13 +10,19 @@ import {
   readdirSync,
   rmSync,
   statSync,
+  writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { plant } from '../support/secrets.ts'
 
 const entry = new URL('../../src/main.ts', import.meta.url).pathname
 const fixture = new URL('../fixtures/migrate/openclaw.json5', import.meta.url).pathname
+const olderFixture = new URL('../fixtures/migrate/older.json5', import.meta.url).pathname
+for (const [secret] of readFileSync(fixture, 'utf8').matchAll(/[\w:-]*planted-[\w-]+/g)) {
+  plant('channel credential', 'in openclaw.json5', secret)
+}
 
 interface Outcome {
   readonly code: number | null
@@ -103,6 +109,29 @@ test('a bare migration makes a configuration that loads; the same again does not
     assert.equal(existsSync(file), false)
     assert.equal(existsSync(join(home, 'keys', 'gateway.token')), false)
     assert.equal(run('security rollback').code, 1)
+  })
+})
+
+test('after a migration of an older file of ours no file of the home shows what it showed, until a rollback', () => {
+  withUser(({ home, run }) => {
+    const older = readFileSync(olderFixture, 'utf8')
+    const file = join(home, 'config.json5')
+    mkdirSync(join(home, 'keys'), { recursive: true, mode: 0o700 })
+    writeFileSync(file, older, { mode: 0o600 })
+    const showing = () =>
+      filesBelow(home).filter((path) => /planted-/.test(readFileSync(path, 'latin1')))
+    assert.deepEqual(showing(), [file])
+    for (const command of ['security migrate', 'secrets init', 'config set gateway.port 9191']) {
+      const { code, err } = run(command)
+      assert.equal(code, 0, err)
+      assert.deepEqual(showing(), [], command)
+    }
+    assert.equal(run('secrets rotate-key').code, 0)
+    assert.equal(run('security rollback').code, 0)
+    assert.equal(readFileSync(file, 'utf8'), older)
+    assert.deepEqual(showing(), [file])
+    assert.equal(run('secrets init --seal').code, 0)
+    assert.deepEqual(showing(), [])
   })
 })
 

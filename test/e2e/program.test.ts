@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { WebSocket } from 'ws'
 import { checkout, run } from '../support/images.ts'
+import { plant } from '../support/secrets.ts'
 
 /** What is started: the source, or in CI also the compiled program. */
 const entry = process.env['HARDSHELL_ENTRY'] ?? join(checkout, 'src/main.ts')
@@ -52,7 +53,7 @@ async function end(
 }
 
 describe('hardshell serve', { concurrency: 1, timeout: 120_000 }, () => {
-  const token = randomBytes(32).toString('hex')
+  const token = plant('gateway token', 'in hexadecimal', randomBytes(32).toString('hex'))
   const authorization = `Bearer ${token}`
   let home = ''
   let bot: Program | undefined

@@ -9,6 +9,7 @@ import { test, type TestContext } from 'node:test'
 
 import { callAdmin } from '../../src/admin/client.ts'
 import { askedServices, type AskedService } from '../support/asked.ts'
+import { notOurs } from '../support/evidence.ts'
 import type { ServiceRequest } from '../support/sdk-service.ts'
 import { eventually, sidecarFor, startSidecar, type TestSidecar } from '../support/sidecar.ts'
 import { post, publicHost, type Utterance } from '../support/webhooks.ts'
@@ -40,6 +41,7 @@ async function startApi(t: TestContext): Promise<Api> {
     server.closeAllConnections()
   })
   const { port } = server.address() as AddressInfo
+  notOurs(port)
   return { url: `http://127.0.0.1:${port}`, requests, next }
 }
 

@@ -5,11 +5,15 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { goodToken } from '../support/config-load.ts'
 import { entry, hardshell, homeWith, start } from '../support/program.ts'
+import { plant } from '../support/secrets.ts'
 
 test('sealed secrets serve like plain ones, and the key may come from the environment', async (t) => {
   const home = homeWith(t, {
     gateway: { port: 0, auth: { token: goodToken } },
-    agent: { upstream: 'http://127.0.0.1:9', token: 'planted-agent-5c1d' },
+    agent: {
+      upstream: 'http://127.0.0.1:9',
+      token: plant('agent token', 'sealed', 'planted-agent-5c1d'),
+    },
   })
   const file = join(home, 'config.json5')
   const env = { HARDSHELL_HOME: home, HARDSHELL_LOG_LEVEL: 'trace' }

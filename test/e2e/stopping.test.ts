@@ -1,6 +1,5 @@
 /** The end of the program: a signal that drains, a second one that does not wait, and a defect that nothing caught. */
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { writeFileSync } from 'node:fs'
@@ -10,7 +9,7 @@ import { test, type TestContext } from 'node:test'
 import { startAgent, type Answer } from '../support/agent.ts'
 import { exchange, head } from '../support/raw.ts'
 import { entry, homeWith, start } from '../support/program.ts'
-import { eventually, recordsOf } from '../support/sidecar.ts'
+import { eventually, newToken, recordsOf } from '../support/sidecar.ts'
 
 const slowMs = 1500
 const answer: Answer = (request, response, { url }) => {
@@ -25,7 +24,7 @@ const answer: Answer = (request, response, { url }) => {
 async function serving(t: TestContext, first?: string) {
   const agent = await startAgent(answer)
   t.after(() => agent.stop())
-  const token = randomBytes(32).toString('base64url')
+  const token = newToken()
   const home = homeWith(t, {
     gateway: { port: 0, auth: { token } },
     agent: { upstream: agent.url },

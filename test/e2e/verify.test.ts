@@ -6,8 +6,9 @@ import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { run, type Ran } from '../support/images.ts'
+import { plant } from '../support/secrets.ts'
 
-const token = 'b7"e0\\9f4c1d28a6537e0fb92d46c8a1753e9fd0'
+const token = plant('gateway token', 'with quotes', 'b7"e0\\9f4c1d28a6537e0fb92d46c8a1753e9fd0')
 
 /** What a gateway may get wrong. */
 type Defect =

@@ -7,9 +7,11 @@ import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 
 import { startAgent } from '../support/agent.ts'
-import { checkout } from '../support/images.ts'
+import { keepFolder } from '../support/evidence.ts'
+import { checkout, must } from '../support/images.ts'
 import { entry, hardshell, homeWith, start } from '../support/program.ts'
 import { eventually, newToken, recordsOf } from '../support/sidecar.ts'
+import { plant } from '../support/secrets.ts'
 
 /** One request; the status, or 0 when the connection broke. */
 function call(
@@ -138,6 +140,7 @@ test('on a full disk nothing is forwarded, and service resumes by itself when sp
     assert.equal(verified.code, 0, verified.text)
     assert.ok(recordsOf(home).some(({ event }) => event === 'audit.recovered'))
   } finally {
+    keepFolder(dir)
     // Before the hooks that remove the home: a mount point cannot be removed.
     execFileSync('umount', ['-l', dir])
   }
@@ -148,7 +151,8 @@ test('the demo starts from nothing, serves its agent, survives its death under l
     HOME: '/nonexistent',
   })
   const url = (await program.said(/listens on (http:\S+);/, 240_000))[1] ?? ''
-  const token = (await program.said(/HARDSHELL_TOKEN=(\S+)/))[1] ?? ''
+  const said = await program.said(/HARDSHELL_TOKEN=(\S+)/)
+  const token = plant('gateway token', 'of the demo', said[1] ?? '')
   const home = (await program.said(/HARDSHELL_HOME=(\S+)/))[1] ?? ''
   const agent = new HttpAgent({ keepAlive: true, maxSockets: 8 })
   t.after(() => agent.destroy())
@@ -172,6 +176,9 @@ test('the demo starts from nothing, serves its agent, survives its death under l
   }
   assert.equal(shown.driver, 'docker')
   const agentContainer = shown.containers.at(-1) ?? ''
+  // For the search at the end of the run: what the engine shows of them.
+  await must('docker', ['inspect', ...shown.containers])
+  await must('docker', ['logs', agentContainer])
   // The rate limit of the demo is 60 a minute: 8 at a time, few in all, across the death of the agent.
   const answers: number[] = []
   const load = Array.from({ length: 4 }, async () => {
@@ -193,6 +200,7 @@ test('the demo starts from nothing, serves its agent, survives its death under l
     answers.join(' '),
   )
 
+  keepFolder(home)
   const ours = containers().filter((id) =>
     shown.containers.some((known) => id.startsWith(known) || known.startsWith(id)),
   )

@@ -1,6 +1,7 @@
 /** A Bot API on loopback in the documented shape: updates wait until an offset confirms them. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { notOurs } from './evidence.ts'
 
 export interface ApiCall {
   readonly method: string
@@ -133,6 +134,7 @@ export async function startBotApi(token: string, bot = 'example_guard_bot'): Pro
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as AddressInfo
+  notOurs(port)
   const write = (update: Record<string, unknown>) => {
     const update_id = next++
     updates.push({ update_id, ...update })

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 
 import { entry } from './program.ts'
+import { plant } from './secrets.ts'
 
 export interface Ran {
   readonly code: number | null
@@ -32,5 +33,5 @@ export async function cli(home: string, args: readonly string[], stdin = ''): Pr
 export async function makeToken(home: string, ...args: readonly string[]): Promise<string> {
   const { code, out, err } = await cli(home, ['token', 'new', ...args])
   if (code !== 0) throw new Error(err)
-  return out.trim()
+  return plant('client token', '`token new`', out.trim())
 }

@@ -1,5 +1,6 @@
 /** The command line in this process, against the home of a test. */
 import { run } from '../../src/cli/run.ts'
+import { keepSaid } from './evidence.ts'
 
 /** What a command said. */
 export interface Said {
@@ -19,5 +20,6 @@ export async function command(home: string, ...argv: readonly string[]): Promise
     stdin: () => Promise.resolve(''),
     interactive: false,
   })
+  keepSaid('hardshell', argv, [...out, ...err].join('\n'))
   return { code, out: out.join('\n'), err: err.join('\n') }
 }

@@ -6,9 +6,10 @@ import { loadConfig } from '../../src/config/load.ts'
 import type { LoadOptions, Loaded } from '../../src/config/load.ts'
 import { ConfigFailure } from '../../src/config/problems.ts'
 import type { Problem } from '../../src/config/problems.ts'
+import { plant } from './secrets.ts'
 
 /** A token that passes every rule; made up for tests. */
-export const goodToken = 'kT7vQx2mZp9LwRf4Hs8NcYb3Ud6JgEa5'
+export const goodToken = plant('gateway token', 'goodToken', 'kT7vQx2mZp9LwRf4Hs8NcYb3Ud6JgEa5')
 
 /** Makes a private folder, hands it to `use`, and removes it. */
 export function inFolder<T>(use: (folder: string) => T): T {

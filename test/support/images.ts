@@ -94,7 +94,8 @@ const dockerBuild = ['docker', 'build', '--force-rm', '--build-arg', `BASE=${bas
 /** A copy of the checkout without what was built or installed, as `git clone` would give it; `remove` deletes it. */
 export async function copyOfCheckout(): Promise<{ dir: string; remove: () => Promise<void> }> {
   const dir = await mkdtemp(join(tmpdir(), 'hardshell-copy-'))
-  const left = new Set(['node_modules', '.git', 'dist', 'deploy/secrets', 'deploy/.env', '.env'])
+  const installed = ['node_modules', 'test/sdk/node_modules', 'dist']
+  const left = new Set([...installed, '.git', 'deploy/secrets', 'deploy/.env', '.env'])
   await cp(checkout, dir, {
     recursive: true,
     filter: (path) => !left.has(relative(checkout, path)),

@@ -2,6 +2,7 @@
 import { constants, generateKeyPairSync, sign, type KeyObject } from 'node:crypto'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { plant } from './secrets.ts'
 
 export type Jwk = Readonly<Record<string, unknown>>
 
@@ -61,7 +62,9 @@ export function jws(key: TestKey, claims: unknown, header: Jwk | string = {}): s
   const { alg, kid } = key
   const head = typeof header === 'string' ? header : { alg, kid, typ: 'JWT', ...header }
   const data = `${part(head)}.${part(claims)}`
-  return `${data}.${signatureOf(key, data).toString('base64url')}`
+  const signature = signatureOf(key, data).toString('base64url')
+  // Without its signature it opens nothing, and what it says of a person may be recorded.
+  return `${data}.${plant('jwt', 'the signature of a JWT', signature)}`
 }
 
 /** Good claims of an hour around `now` (ms since the epoch). */

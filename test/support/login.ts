@@ -2,9 +2,10 @@
 import { request, type IncomingHttpHeaders } from 'node:http'
 
 import { hashPassword } from '../../src/identity/password.ts'
+import { plant } from './secrets.ts'
 import { startSidecar, type SidecarOptions, type TestSidecar } from './sidecar.ts'
 
-export const thePassword = 'a long enough passphrase'
+export const thePassword = plant('password', 'thePassword', 'a long enough passphrase')
 
 /** Bounds of the program, chosen to be quick; weaker than the default. */
 export const cheapCost = { memory: 19_456, passes: 1, lanes: 1 }
@@ -105,6 +106,7 @@ export async function logIn(port: number): Promise<string> {
   const [cookie] = said.cookies
   if (said.status !== 303 || cookie === undefined)
     throw new Error(`login: ${said.status} ${said.body}`)
+  plant('client token', 'the session of a browser', cookie.slice(cookie.indexOf('=') + 1))
   return cookie
 }
 
@@ -112,7 +114,8 @@ export async function logIn(port: number): Promise<string> {
 export async function tokenFor(port: number): Promise<string> {
   const said = await sendJson(port, { password: thePassword })
   if (said.status !== 200) throw new Error(`login: ${said.status} ${said.body}`)
-  return (JSON.parse(said.body) as { token: string }).token
+  const { token } = JSON.parse(said.body) as { token: string }
+  return plant('client token', 'the token of a session', token)
 }
 
 /** The stable code of a refusal. */

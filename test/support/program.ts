@@ -6,7 +6,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 
+import { parseJson5 } from '../../src/config/json5.ts'
 import { checkout } from './images.ts'
+import { plantAll } from './secrets.ts'
 
 /** What is started. */
 export const entry = process.env['HARDSHELL_ENTRY'] ?? join(checkout, 'src/main.ts')
@@ -73,6 +75,7 @@ export async function hardshell(
 export function homeWith(t: TestContext, config: object | string): string {
   const home = mkdtempSync(join(tmpdir(), 'hs-'))
   t.after(() => rmSync(home, { recursive: true, force: true }))
+  plantAll(typeof config === 'string' ? parseJson5(config).value : config)
   const text = typeof config === 'string' ? config : JSON.stringify(config)
   writeFileSync(join(home, 'config.json5'), text, { mode: 0o600 })
   return home

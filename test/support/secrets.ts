@@ -59,7 +59,7 @@ export function secretsOf(document: unknown, least = shortest): readonly Planted
 function kindOf(path: string): SecretKind {
   if (path.startsWith('gateway.auth.password')) return 'password'
   if (path.startsWith('gateway.')) return 'gateway token'
-  return path.startsWith('agent.') ? 'agent token' : 'channel credential'
+  return /^agent\.|\.agentToken$/.test(path) ? 'agent token' : 'channel credential'
 }
 
 /** Registers every plain secret of a configuration that a test wrote, and returns the configuration. */

@@ -10,7 +10,9 @@ import { startApp, type App, type AppSetup } from '../../src/app.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import type { Log } from '../../src/log.ts'
 import { startAgent, type Answer, type TestAgent } from './agent.ts'
+import { keepLogged } from './evidence.ts'
 import { head } from './raw.ts'
+import { plant, plantAll } from './secrets.ts'
 
 /** Every line that the sidecar logs, for tests that look for secrets in it. */
 export interface Logged {
@@ -35,7 +37,8 @@ export interface TestSidecar {
 }
 
 /** A 256-bit token as `init` makes them. */
-export const newToken = (): string => randomBytes(32).toString('base64url')
+export const newToken = (): string =>
+  plant('gateway token', 'newToken()', randomBytes(32).toString('base64url'))
 
 /** Configuration of tests: merged over a minimal one; rate limits are far away unless a test sets them. */
 export interface SidecarOptions {
@@ -67,10 +70,12 @@ export async function startSidecar(options: SidecarOptions = {}): Promise<TestSi
     options.config ?? {},
   )
   const file = join(home, 'config.json')
-  writeFileSync(file, JSON.stringify(config), { mode: 0o600 })
+  writeFileSync(file, JSON.stringify(plantAll(config)), { mode: 0o600 })
   const logged: Logged[] = []
-  const note = (level: Logged['level']) => (facts: object, message: string) =>
-    void logged.push({ level, message, facts })
+  const note = (level: Logged['level']) => (facts: object, message: string) => {
+    logged.push({ level, message, facts })
+    keepLogged(JSON.stringify({ level, message, facts }))
+  }
   const log: Log = { info: note('info'), warn: note('warn'), error: note('error') }
   const loaded = loadConfig({ env: { HARDSHELL_HOME: home }, config: file })
   const app = await startApp({

@@ -48,7 +48,7 @@ const json = { 'Content-Type': 'application/json' }
 const seconds = (at: number | undefined) => Math.floor((at ?? Date.now()) / 1000)
 const bytes = (value: unknown) => Buffer.from(JSON.stringify(value))
 
-const telegramSecret = 'kT7vQx2mZp9LwRf4Hs8NcYb3'
+const telegramSecret = 'Wh3pTz8kQy5mVr2xLd7N_telegram'
 /** Telegram. */
 export const telegram: TestService = {
   name: 'telegram',
