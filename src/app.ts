@@ -17,7 +17,7 @@ import { agentFor } from './wiring/agent.ts'
 import { openChannels } from './wiring/channels.ts'
 import { clocks } from './wiring/clocks.ts'
 import { bind, forwarderFor, listenerFor } from './wiring/listener.ts'
-import { openVouching } from './wiring/vouching.ts'
+import type { Vouching, VouchingParts } from './wiring/vouching.ts'
 import type { PasswordMode, PasswordParts } from './wiring/password.ts'
 import { openTokens } from './wiring/tokens.ts'
 
@@ -130,7 +130,7 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
   const channels = await openChannels(loaded, served)
   undo.push(() => channels.close())
   const { pairing } = channels
-  const vouching = await openVouching(loaded, { tokens: bearerProver(tokens), live, log, pairing })
+  const vouching = await vouchingFor(loaded, { tokens: bearerProver(tokens), live, log, pairing })
   undo.push(() => vouching.close())
   if (channels.people !== undefined) {
     const { openEgress } = await import('./wiring/egress.ts')
@@ -267,6 +267,25 @@ async function openLogin(config: Config, parts: PasswordParts): Promise<Password
   if (config.gateway.auth.mode !== 'password') return undefined
   const { openPasswordMode } = await import('./wiring/password.ts')
   return openPasswordMode(config, parts)
+}
+
+/** Loaded when somebody is trusted to vouch: for clients, or for the address they come from. */
+async function vouchingFor(loaded: Loaded, parts: VouchingParts): Promise<Vouching> {
+  const { auth, trustedProxies } = loaded.config.gateway
+  const asked = auth.mode === 'jwt' || auth.tailscale.enabled || trustedProxies.length > 0
+  if (!asked && parts.pairing === undefined) return nobodyVouches
+  const { openVouching } = await import('./wiring/vouching.ts')
+  return openVouching(loaded, parts)
+}
+
+const nobodyVouches: Vouching = {
+  hops: undefined,
+  jwt: undefined,
+  tailscale: undefined,
+  tailnetHosts: new Set(),
+  isGood: (identityId) => !identityId.startsWith('jwt:'),
+  ask: undefined,
+  close: () => undefined,
 }
 
 async function ownVersion(): Promise<string> {

@@ -16,10 +16,6 @@ if (/--insecure-http-parser/.test(process.env['NODE_OPTIONS'] ?? '')) {
 }
 // State, keys and logs of ours are for us alone, whatever the caller's umask says.
 process.umask(0o077)
-// The reader of a pipe may have seen enough (`… | head`): that ends us, and is no failure.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  process.exit(error.code === 'EPIPE' ? 0 : 1)
-})
 const { keepCompiled } = await import('./compile-cache.ts')
 keepCompiled(process.env)
 const { processIo, run } = await import('./cli/run.ts')

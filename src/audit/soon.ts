@@ -1,5 +1,4 @@
 /** Opens a log that a short command may be writing to just now. */
-import { setTimeout as pause } from 'node:timers/promises'
 import { codeOf } from '../errors.ts'
 import type { Millis } from '../limits.ts'
 import { openAudit, type AuditLog, type AuditOptions } from './log.ts'
@@ -13,7 +12,7 @@ export async function openAuditSoon(options: AuditOptions, waitMs: Millis): Prom
       return openAudit(options)
     } catch (thrown) {
       if (codeOf(thrown) !== 'AUDIT_IN_USE' || left <= 0) throw thrown
-      await pause(againMs)
+      await new Promise((resolve) => setTimeout(resolve, againMs))
     }
   }
 }

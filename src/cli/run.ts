@@ -148,9 +148,18 @@ function asFailure(thrown: unknown): Failure {
 
 /** The real process as an Io. */
 export function processIo(from: NodeJS.Process): Io {
+  let isWatched = false
   return {
     env: from.env,
-    out: (text) => void from.stdout.write(`${text}\n`),
+    out: (text) => {
+      // The reader of a pipe may have seen enough (`… | head`): that ends us, and is no failure.
+      if (!isWatched)
+        from.stdout.on('error', ({ code }: NodeJS.ErrnoException) =>
+          from.exit(code === 'EPIPE' ? 0 : 1),
+        )
+      isWatched = true
+      from.stdout.write(`${text}\n`)
+    },
     err: (text) => void from.stderr.write(`${text}\n`),
     stdin: async () => {
       const chunks: Buffer[] = []

@@ -3,7 +3,8 @@ import { createRequire } from 'node:module'
 import type { parse as Parse } from 'json5'
 import type { Problem } from './problems.ts'
 
-// As in src/identity/address.ts; the parser alone, without what writes JSON5.
+// An ES import of a CommonJS package first compiles Node's scanner of its exports: a start goes without. And the parser
+// comes alone, without what writes JSON5.
 const parse = createRequire(import.meta.url)('json5/lib/parse.js') as typeof Parse
 
 /** The value of a JSON5 text, or why it has none. */

@@ -1,16 +1,23 @@
 /** Network addresses: one spelling for each, the key that limits count by, and source networks. */
 import { createRequire } from 'node:module'
+import { isIPv4 } from 'node:net'
+
 import type * as IpAddr from 'ipaddr.js'
 
-// An ES import of a CommonJS package first compiles Node's scanner of its exports: a start goes without.
-const ipaddr = createRequire(import.meta.url)('ipaddr.js') as typeof IpAddr
+let loaded: typeof IpAddr | undefined
+
+/** ipaddr.js, loaded for the first address that is not plain IPv4, which has one spelling anyway. */
+function ipaddr(): typeof IpAddr {
+  loaded ??= createRequire(import.meta.url)('ipaddr.js') as typeof IpAddr
+  return loaded
+}
 
 /**
  * The one spelling of an address: without zone, an IPv4-mapped address (RFC 4291 §2.5.5.2) as IPv4, IPv6 as RFC 5952
  * writes it. `undefined` for anything that is not a whole IP address: no octal, no short forms.
  */
 export function normaliseAddress(text: string): string | undefined {
-  return parse(text)?.toString()
+  return isIPv4(text) ? text : parse(text)?.toString()
 }
 
 /**
@@ -35,12 +42,12 @@ const keys = new Map<string, string>()
 function parseKey(peer: string): string {
   const address = parse(peer)
   if (address === undefined) return peer.slice(0, 64)
-  if (address instanceof ipaddr.IPv4) return address.toString()
+  if (address instanceof ipaddr().IPv4) return address.toString()
   const half = address.parts.slice(0, 4).map((part) => part.toString(16))
   return `${half.join(':')}::/64`
 }
 
-type Address = InstanceType<typeof ipaddr.IPv4> | InstanceType<typeof ipaddr.IPv6>
+type Address = IpAddr.IPv4 | IpAddr.IPv6
 
 /** A network in CIDR notation (RFC 4632, RFC 4291 §2.3). */
 export interface Network {
@@ -57,7 +64,7 @@ export function parseNetwork(text: string): Network | undefined {
   const mapped = parts[1].includes(':')
   const base = parse(parts[1])
   if (base === undefined) return undefined
-  const whole = base instanceof ipaddr.IPv4 ? 32 : 128
+  const whole = base instanceof ipaddr().IPv4 ? 32 : 128
   const written = parts[2] === undefined ? undefined : Number(parts[2])
   // ::ffff:10.0.0.0/104 is 10.0.0.0/8.
   const bits = written === undefined ? whole : mapped && whole === 32 ? written - 96 : written
@@ -91,10 +98,12 @@ function parse(text: string): Address | undefined {
   const zone = text.indexOf('%')
   const bare = zone === -1 ? text : text.slice(0, zone)
   if (!bare.includes(':')) {
-    return ipaddr.IPv4.isValidFourPartDecimal(bare) ? ipaddr.IPv4.parse(bare) : undefined
+    const { IPv4 } = ipaddr()
+    return IPv4.isValidFourPartDecimal(bare) ? IPv4.parse(bare) : undefined
   }
-  if (!ipaddr.IPv6.isValid(bare)) return undefined
-  const address = ipaddr.IPv6.parse(bare)
+  const { IPv6 } = ipaddr()
+  if (!IPv6.isValid(bare)) return undefined
+  const address = IPv6.parse(bare)
   return address.isIPv4MappedAddress() ? address.toIPv4Address() : address
 }
 
@@ -103,5 +112,5 @@ function firstOf(address: Address, bits: number): Address {
     const kept = Math.min(8, Math.max(0, bits - at * 8))
     return byte & (0xff << (8 - kept)) & 0xff
   })
-  return ipaddr.fromByteArray(bytes)
+  return ipaddr().fromByteArray(bytes)
 }

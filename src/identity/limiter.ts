@@ -3,7 +3,7 @@ import { createRequire } from 'node:module'
 import type MemoryStorageClass from 'rate-limiter-flexible/lib/component/MemoryStorage/MemoryStorage.js'
 import { limits, seconds, type Millis } from '../limits.ts'
 
-// As in address.ts: no scanner of exports.
+// An ES import would first compile Node's scanner of CommonJS exports.
 const MemoryStorage = createRequire(import.meta.url)(
   'rate-limiter-flexible/lib/component/MemoryStorage/MemoryStorage.js',
 ) as typeof MemoryStorageClass
