@@ -28,6 +28,7 @@ async function audit(t: TestContext, user: string, ...options: string[]) {
     readonly plan?: readonly string[]
     readonly backup?: string
     readonly token?: string
+    readonly keyMade?: string
     readonly change?: { readonly added: readonly string[]; readonly gone: readonly string[] }
   }
   assert.deepEqual(reportFaults(report), [])
@@ -63,6 +64,7 @@ test('--fix and the printed remedies bring the careless installation to 85 or mo
   assert.ok(plan.length >= 8, plan.join('\n'))
   assert.ok(token.length >= 43)
   assert.equal(readFileSync(join(home, 'keys', 'gateway.token'), 'utf8'), `${token}\n`)
+  assert.equal(fixed.report.keyMade, join(home, 'keys', 'secrets.key'))
   const keys = findKeys(home, {})
   assert.equal(openCopy(join(backup, 'config.json5'), keys).toString('utf8'), before)
   const showing = filesBelow(home).filter((file) => readFileSync(file, 'utf8').includes('hunter2'))

@@ -3,10 +3,11 @@
  * Standing at the edges of the process it needs no help of the tests, so none can forget it: folders of `mkdtemp` are
  * put aside when they are removed, and what started programs write and what any socket of a client receives is copied.
  */
-import fs, { appendFileSync } from 'node:fs'
 import programs from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { subscribe } from 'node:diagnostics_channel'
+import fs, { appendFileSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import type { Socket } from 'node:net'
 import { basename, join } from 'node:path'
@@ -14,20 +15,22 @@ import type { Readable } from 'node:stream'
 import { evidence } from './secrets.ts'
 
 const made = new Set<string>()
+/** Tells the files of this process apart, also from an earlier one with the same number. */
+const self = `${process.pid}-${randomUUID().slice(0, 8)}`
 let count = 0
 
-/** A path for one more piece of evidence, like `said/1234-1-node`. */
+/** A path for one more piece of evidence, like `said/1234-5f0c1d2e-1-node`. */
 function placeFor(root: string, folder: string, name: string): string {
   count += 1
   fs.mkdirSync(join(root, folder), { recursive: true })
-  return join(root, folder, `${process.pid}-${count}-${name}`)
+  return join(root, folder, `${self}-${count}-${name}`)
 }
 
 /** Adds a line that was logged inside this process. */
 export function keepLogged(line: string): void {
   if (evidence === undefined) return
   fs.mkdirSync(join(evidence, 'logged'), { recursive: true })
-  appendFileSync(join(evidence, 'logged', String(process.pid)), `${line}\n`)
+  appendFileSync(join(evidence, 'logged', self), `${line}\n`)
 }
 
 /** Adds what a command wrote, behind its arguments: nothing secret is ever one of those. */
@@ -122,7 +125,7 @@ function keepFolders(root: string): void {
   const note = (path: string): string => {
     made.add(path)
     fs.mkdirSync(join(root, 'made'), { recursive: true })
-    appendFileSync(join(root, 'made', String(process.pid)), `${path}\n`)
+    appendFileSync(join(root, 'made', self), `${path}\n`)
     return path
   }
   Object.assign(fs, {
