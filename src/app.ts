@@ -1,10 +1,10 @@
 /** The composition root: from a configuration to a running sidecar, and back down in order. */
-import { join } from 'node:path'
 
 import type { Agent, AgentStatus } from './agent/agent.ts'
 import type { AuditOptions } from './audit/log.ts'
 import type { AuditSink } from './audit/record.ts'
 import type { Config, Loaded } from './config/load.ts'
+import { gatewayPairs } from './config/vouching-rules.ts'
 import { messageOf } from './errors.ts'
 import { ensureDir } from './files.ts'
 import { bearerProver } from './identity/bearer.ts'
@@ -14,12 +14,14 @@ import { Live } from './proxy/live.ts'
 import type { Call } from './senders/outgoing.ts'
 import { openSqlite } from './store/sqlite.ts'
 import { agentFor } from './wiring/agent.ts'
-import { openChannels } from './wiring/channels.ts'
+import type { Channels, ChannelParts } from './wiring/channels.ts'
 import { clocks } from './wiring/clocks.ts'
 import { bind, forwarderFor, listenerFor } from './wiring/listener.ts'
 import type { Vouching, VouchingParts } from './wiring/vouching.ts'
 import type { PasswordMode, PasswordParts } from './wiring/password.ts'
 import { openTokens } from './wiring/tokens.ts'
+
+const { join } = process.getBuiltinModule('node:path')
 
 /** What a sidecar is started from. */
 export interface AppSetup {
@@ -127,12 +129,12 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
   const forwarder = forwarderFor(config, agent)
   undo.push(() => forwarder.close())
   const served = { store, audit, log, agent, forwarder, live, configHash, call: setup.call }
-  const channels = await openChannels(loaded, served)
-  undo.push(() => channels.close())
-  const { pairing } = channels
+  const channels = await channelsFor(loaded, served)
+  undo.push(() => channels?.close())
+  const pairing = channels?.pairing
   const vouching = await vouchingFor(loaded, { tokens: bearerProver(tokens), live, log, pairing })
   undo.push(() => vouching.close())
-  if (channels.people !== undefined) {
+  if (channels?.people !== undefined) {
     const { openEgress } = await import('./wiring/egress.ts')
     const egress = await openEgress(loaded, { people: channels.people, audit, log })
     undo.push(() => egress.close())
@@ -147,7 +149,7 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
     log,
     login,
     vouching,
-    webhooks: channels.webhooks,
+    webhooks: channels?.webhooks,
   })
   const port = await bind(listener, config)
   let graceMs = drainMs
@@ -183,7 +185,7 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
     store,
     status,
     endSessions: login?.endAll,
-    ofChannels: channels.operations,
+    ofChannels: channels?.operations,
   })
   undo.push(() => admin.close())
   await agent.start()
@@ -235,7 +237,7 @@ async function openAuditSink(setup: AppSetup): Promise<AuditSink & { close(): Pr
   if (setup.audit !== undefined) return setup.audit
   const { config, home, hash } = setup.loaded
   if (!config.security.auditLogging) return unaudited
-  const { openAuditSoon } = await import('./audit/soon.ts')
+  const { openAuditSoon } = await import('./audit/log.ts')
   const options: AuditOptions = {
     dir: join(home, 'audit'),
     sync: config.security.audit.sync,
@@ -267,6 +269,14 @@ async function openLogin(config: Config, parts: PasswordParts): Promise<Password
   if (config.gateway.auth.mode !== 'password') return undefined
   const { openPasswordMode } = await import('./wiring/password.ts')
   return openPasswordMode(config, parts)
+}
+
+/** Loaded where a channel is configured, or where identities may ask to be let in: a start is mostly modules. */
+async function channelsFor(loaded: Loaded, parts: ChannelParts): Promise<Channels | undefined> {
+  const { config } = loaded
+  if (Object.keys(config.channels).length === 0 && !gatewayPairs(config)) return undefined
+  const { openChannels } = await import('./wiring/channels.ts')
+  return openChannels(loaded, parts)
 }
 
 /** Loaded when somebody is trusted to vouch: for clients, or for the address they come from. */

@@ -1,8 +1,9 @@
 /** What Node compiled of our modules is kept for the next start (module.enableCompileCache), a tenth of its time. */
-import { lstatSync } from 'node:fs'
-import { join } from 'node:path'
 
 import { homeOf } from './home.ts'
+
+const { lstatSync } = process.getBuiltinModule('node:fs')
+const { join } = process.getBuiltinModule('node:path')
 
 /** The folder below home; Node makes one in it for each version of itself. */
 const folder = 'cache'

@@ -2,7 +2,10 @@
  * Files on disk that hold or lead to secrets (DESIGN §7): opened without following links, checked on the opened
  * descriptor so that nothing can be swapped between check and use, and written atomically.
  */
-import {
+import type { Stats } from 'node:fs'
+import { Failure, codeOf, messageOf } from './errors.ts'
+
+const {
   accessSync,
   closeSync,
   constants,
@@ -18,10 +21,8 @@ import {
   renameSync,
   unlinkSync,
   writeSync,
-} from 'node:fs'
-import type { Stats } from 'node:fs'
-import { basename, dirname, join, resolve } from 'node:path'
-import { Failure, codeOf, messageOf } from './errors.ts'
+} = process.getBuiltinModule('node:fs')
+const { basename, dirname, join, resolve } = process.getBuiltinModule('node:path')
 
 /** What can be wrong with a file. */
 export type FileFault =

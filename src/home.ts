@@ -1,6 +1,6 @@
 /** Where an installation lives: HARDSHELL_HOME, or ~/.hardshell. */
-import { homedir } from 'node:os'
-import { isAbsolute, join, resolve } from 'node:path'
+const { homedir } = process.getBuiltinModule('node:os')
+const { isAbsolute, join, resolve } = process.getBuiltinModule('node:path')
 
 /** The home directory of this installation, absolute; HOME decides where HARDSHELL_HOME is not set. */
 export function homeOf(env: Readonly<Record<string, string | undefined>>): string {

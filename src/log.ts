@@ -1,7 +1,8 @@
 /** Application events on standard error (pino). Never a line per request: the audit log is the access log. */
-import { createRequire } from 'node:module'
 
 import type { pino as Pino } from 'pino'
+
+const { createRequire } = process.getBuiltinModule('node:module')
 
 /** Levels of HARDSHELL_LOG_LEVEL. */
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent'

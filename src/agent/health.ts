@@ -1,7 +1,8 @@
 /** Asks an agent whether it is ready: an answer to a path, or an open port. */
-import { connect } from 'node:net'
 import { request } from '../node-http.ts'
 import type { AgentAddress } from './agent.ts'
+
+const { connect } = process.getBuiltinModule('node:net')
 
 /** How long a question may take. */
 const answerMs = 2000

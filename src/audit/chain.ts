@@ -1,7 +1,8 @@
 /** The hash chain of the audit log: pure functions from records to lines and back. */
-import { hash as digest } from 'node:crypto'
 import { limits } from '../limits.ts'
 import type { AuditEntry, AuditRecord } from './record.ts'
+
+const { hash: digest } = process.getBuiltinModule('node:crypto')
 
 /** The newest record of a chain. */
 export interface Head {

@@ -2,8 +2,6 @@
  * Signed heads of the chain, in `checkpoints.jsonl`: without them the newest records could be cut
  * off unseen.
  */
-import fs from 'node:fs'
-import { dirname, join } from 'node:path'
 import {
   makeSigningKey,
   readCheckpoint,
@@ -15,6 +13,9 @@ import { Failure, codeOf, messageOf } from '../errors.ts'
 import { FileFailure, ensureDir, readOwn, writeAtomic } from '../files.ts'
 import { parseObject } from './chain.ts'
 import { checkFile, linesBackward, openToRead } from './files.ts'
+
+const { dirname, join } = process.getBuiltinModule('node:path')
+const fs = process.getBuiltinModule('node:fs')
 
 /** The file of the checkpoints of a log. */
 export function checkpointsPath(dir: string): string {

@@ -1,9 +1,10 @@
 /** The files of the audit log: names, safe opening, reading from the end. */
-import fs from 'node:fs'
-import { join } from 'node:path'
 import { Failure, codeOf, messageOf } from '../errors.ts'
 import { ownUid } from '../files.ts'
 import { KiB } from '../limits.ts'
+
+const { join } = process.getBuiltinModule('node:path')
+const fs = process.getBuiltinModule('node:fs')
 
 /** The file operations of the write path; tests put failures in their place. */
 export interface AuditFs {

@@ -1,8 +1,9 @@
 /** One writer per audit log. */
-import fs from 'node:fs'
-import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { Failure, codeOf, messageOf } from '../errors.ts'
+
+const { join } = process.getBuiltinModule('node:path')
+const { DatabaseSync } = process.getBuiltinModule('node:sqlite')
+const fs = process.getBuiltinModule('node:fs')
 
 /** SQLite locks bytes from here on (its file format, "The Lock-Byte Page"). */
 const lockByte = 0x4000_0000

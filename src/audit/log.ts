@@ -3,7 +3,7 @@
  * is explained in docs/decisions/0003-audit-write-path.md.
  */
 import type { Checkpoint } from '../crypto.ts'
-import { Failure } from '../errors.ts'
+import { codeOf, Failure } from '../errors.ts'
 import { ensureDir } from '../files.ts'
 import { limits, minutes, seconds, type Bytes, type Millis } from '../limits.ts'
 import type { Head } from './chain.ts'
@@ -71,6 +71,20 @@ export function openAudit(options: AuditOptions): AuditLog {
   } catch (thrown) {
     unlock()
     throw thrown instanceof Failure ? thrown : unwritable(options.dir, thrown)
+  }
+}
+
+const againMs = 50
+
+/** As `openAudit`, but a short command that writes just now is waited for, at most `waitMs`; then AUDIT_IN_USE is thrown. */
+export async function openAuditSoon(options: AuditOptions, waitMs: Millis): Promise<AuditLog> {
+  for (let left: number = waitMs; ; left -= againMs) {
+    try {
+      return openAudit(options)
+    } catch (thrown) {
+      if (codeOf(thrown) !== 'AUDIT_IN_USE' || left <= 0) throw thrown
+      await new Promise((resolve) => setTimeout(resolve, againMs))
+    }
   }
 }
 

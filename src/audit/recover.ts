@@ -1,7 +1,6 @@
 /**
  * Where a log is taken up again: mends a torn end, and keeps what was tampered with as evidence.
  */
-import fs from 'node:fs'
 import type { Checkpoint } from '../crypto.ts'
 import { firstBreak, genesis, parseObject, parseRecord, type Head } from './chain.ts'
 import { newestCheckpoint } from './checkpoints.ts'
@@ -14,6 +13,8 @@ import {
   type AuditFs,
 } from './files.ts'
 import type { AuditEntry } from './record.ts'
+
+const fs = process.getBuiltinModule('node:fs')
 
 /** At most so many lines at the end of the newest file have their chain checked before the log is continued. */
 const linesChecked = 100

@@ -1,11 +1,12 @@
 /** Puts records into the files of one chain: all of a chunk, or nothing. */
-import fs from 'node:fs'
-import { dirname } from 'node:path'
 import { KiB, type Bytes } from '../limits.ts'
 import { link, type Head } from './chain.ts'
 import { auditFile, type AuditFile, type AuditFs } from './files.ts'
 import { chainBroken, type Continuation } from './recover.ts'
 import type { AuditEntry } from './record.ts'
+
+const { dirname } = process.getBuiltinModule('node:path')
+const fs = process.getBuiltinModule('node:fs')
 
 /** An entry on its way, and whom to tell. */
 export interface Item {

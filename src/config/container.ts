@@ -1,8 +1,9 @@
 /** Whether we run inside a container, and which address is our own there. */
-import { existsSync, readFileSync } from 'node:fs'
 import type { NetworkInterfaceInfo } from 'node:os'
 import { codeOf } from '../errors.ts'
 import type { Env } from './environment.ts'
+
+const { existsSync, readFileSync } = process.getBuiltinModule('node:fs')
 
 function cgroupNames(): string {
   try {

@@ -1,9 +1,10 @@
 /** The variables of the environment that Hardshell reads (env-schema), apart from `${VAR}` in the file. */
-import { createRequire } from 'node:module'
 import type envSchema from 'env-schema'
 import { homeOf } from '../home.ts'
 import type { LogLevel } from '../log.ts'
 import type { Problem } from './problems.ts'
+
+const { createRequire } = process.getBuiltinModule('node:module')
 
 /** An environment, as a process has it. */
 export type Env = Readonly<Record<string, string | undefined>>

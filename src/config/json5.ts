@@ -1,7 +1,8 @@
 /** JSON5 text to values, without the two traps of it: a key that stands twice, and `__proto__`. */
-import { createRequire } from 'node:module'
 import type { parse as Parse } from 'json5'
 import type { Problem } from './problems.ts'
+
+const { createRequire } = process.getBuiltinModule('node:module')
 
 // An ES import of a CommonJS package first compiles Node's scanner of its exports: a start goes without. And the parser
 // comes alone, without what writes JSON5.

@@ -1,8 +1,4 @@
 /** From a file and an environment to a frozen configuration, or to every problem at once. */
-import { hash } from 'node:crypto'
-import { existsSync } from 'node:fs'
-import { networkInterfaces } from 'node:os'
-import { dirname, join, resolve } from 'node:path'
 import { FileFailure, ownUid, readTrusted } from '../files.ts'
 import type { OwnFile } from '../files.ts'
 import { addressOf, inContainer } from './container.ts'
@@ -24,6 +20,11 @@ import { configBytesMax } from './schema.ts'
 import type { Config } from './schema.ts'
 import { fill, mapLeaves, replaceSecret, rowsByPath, tree } from './tree.ts'
 import type { Given } from './tree.ts'
+
+const { hash } = process.getBuiltinModule('node:crypto')
+const { existsSync } = process.getBuiltinModule('node:fs')
+const { networkInterfaces } = process.getBuiltinModule('node:os')
+const { dirname, join, resolve } = process.getBuiltinModule('node:path')
 
 export type { Config } from './schema.ts'
 

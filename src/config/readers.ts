@@ -1,10 +1,11 @@
 /** Readers: each turns one value of the file into what the program uses, or says what is wrong with it. */
-import { BlockList, isIP } from 'node:net'
 import { KiB } from '../limits.ts'
 import type { Bytes, Limit, Millis } from '../limits.ts'
 import type { ProblemCode } from './problems.ts'
 import { parseDuration, parseMemory, parseSize, spellDuration, spellSize } from './units.ts'
 import type { Measured } from './units.ts'
+
+const { BlockList, isIP } = process.getBuiltinModule('node:net')
 
 /** A fragment of JSON Schema, draft 2020-12. */
 export type JsonSchema = Readonly<Record<string, unknown>>

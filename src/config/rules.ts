@@ -1,7 +1,4 @@
 /** Rules that look at more than one key, and what is worth knowing about a configuration that loads. */
-import { createRequire } from 'node:module'
-import { isIP } from 'node:net'
-import { extname } from 'node:path'
 import { judgeToken } from '../identity/token-rule.ts'
 import { passwordNotices, passwordProblems } from './password-rules.ts'
 import type { Notice, Problem } from './problems.ts'
@@ -9,6 +6,10 @@ import { isUnspecified } from './readers.ts'
 import type { Config } from './schema.ts'
 import { launchKeys } from './tree.ts'
 import { vouchingNotices, vouchingProblems } from './vouching-rules.ts'
+
+const { createRequire } = process.getBuiltinModule('node:module')
+const { isIP } = process.getBuiltinModule('node:net')
+const { extname } = process.getBuiltinModule('node:path')
 
 /** What the rules look at. */
 export interface Subject {

@@ -1,8 +1,9 @@
 /** Network addresses: one spelling for each, the key that limits count by, and source networks. */
-import { createRequire } from 'node:module'
-import { isIPv4 } from 'node:net'
 
 import type * as IpAddr from 'ipaddr.js'
+
+const { createRequire } = process.getBuiltinModule('node:module')
+const { isIPv4 } = process.getBuiltinModule('node:net')
 
 let loaded: typeof IpAddr | undefined
 

@@ -1,7 +1,8 @@
 /** Request counters per key and minute; the one file that knows rate-limiter-flexible. */
-import { createRequire } from 'node:module'
 import type MemoryStorageClass from 'rate-limiter-flexible/lib/component/MemoryStorage/MemoryStorage.js'
 import { limits, seconds, type Millis } from '../limits.ts'
+
+const { createRequire } = process.getBuiltinModule('node:module')
 
 // An ES import would first compile Node's scanner of CommonJS exports.
 const MemoryStorage = createRequire(import.meta.url)(

@@ -1,7 +1,8 @@
 /** Password hashes: argon2id (RFC 9106) as PHC strings. The one file that knows argon2, which is loaded at first use. */
-import { randomBytes, timingSafeEqual } from 'node:crypto'
 
 import { limits } from '../limits.ts'
+
+const { randomBytes, timingSafeEqual } = process.getBuiltinModule('node:crypto')
 
 /** What one hash costs. */
 export interface HashCost {

@@ -1,10 +1,11 @@
 /** The configured token: one more entry of the table, known by its hash since the day it was first seen. */
-import { hash } from 'node:crypto'
 import { Failure } from '../errors.ts'
 import { absent, type Store } from '../store/store.ts'
 import { endOf, type Rotation } from './token-life.ts'
 import { fingerprintOf, type TokenRecord, type TokenView } from './token-record.ts'
 import { recordPrefix, type TokenTable } from './token-table.ts'
+
+const { hash } = process.getBuiltinModule('node:crypto')
 
 /** The name of the configured token in lists and in the audit log. */
 export const configuredName = 'default'

@@ -3,7 +3,6 @@
  * one swap, its name in the record of the old token. Until then the old one is as it was and the new one counts for
  * nothing; from then on both are good.
  */
-import { hash } from 'node:crypto'
 import { Failure } from '../errors.ts'
 import { hours } from '../limits.ts'
 import { absent, type Store } from '../store/store.ts'
@@ -11,6 +10,8 @@ import { endOf, isRenewable, type Rotation } from './token-life.ts'
 import { fingerprintOf, type TokenRecord, type TokenView } from './token-record.ts'
 import { asFailure, recordPrefix, type Known, type TokenTable } from './token-table.ts'
 import { makeToken, type RandomBytes } from './token-text.ts'
+
+const { hash } = process.getBuiltinModule('node:crypto')
 
 /** A rotation that happened. The text of the new token is here and nowhere else. */
 export interface Rotated {

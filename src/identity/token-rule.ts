@@ -1,5 +1,5 @@
 /** The token rule of DESIGN §3: which values may guard the gateway. */
-import { hash, timingSafeEqual } from 'node:crypto'
+const { hash, timingSafeEqual } = process.getBuiltinModule('node:crypto')
 
 /** Why a value may not be a token. */
 export type TokenFault =

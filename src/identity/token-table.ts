@@ -1,5 +1,4 @@
 /** The token table in memory: look-ups for the hot path, and the news of tokens that end. */
-import { hash, timingSafeEqual } from 'node:crypto'
 import { Failure, messageOf } from '../errors.ts'
 import type { Identity } from '../gates/gate.ts'
 import type { Entry } from '../store/store.ts'
@@ -13,6 +12,8 @@ import {
   type TokenRecord,
   type TokenView,
 } from './token-record.ts'
+
+const { hash, timingSafeEqual } = process.getBuiltinModule('node:crypto')
 
 /** What happened to a token, for the audit log and for what lives by it. */
 export interface TokenEvent {

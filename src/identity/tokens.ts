@@ -1,5 +1,4 @@
 /** The tokens: made, configured, revoked; first in the store, then in the table that the hot path asks. */
-import { hash, randomBytes } from 'node:crypto'
 import { Failure } from '../errors.ts'
 import type { Scope } from '../gates/gate.ts'
 import { limits, minutes } from '../limits.ts'
@@ -20,6 +19,8 @@ import {
   type TokenTableDeps,
 } from './token-table.ts'
 import { makeToken, type RandomBytes } from './token-text.ts'
+
+const { hash, randomBytes } = process.getBuiltinModule('node:crypto')
 
 /** What the book needs from outside. */
 export interface TokenBookDeps extends TokenTableDeps {

@@ -1,10 +1,11 @@
 /** The request body on its way to the agent: counted, timed, and with back-pressure. */
 import type { IncomingMessage } from 'node:http'
-import { Readable } from 'node:stream'
 
 import type { RefusalCode } from '../errors.ts'
 import type { Framing } from '../gates/gate.ts'
 import { collectPiecesEarly } from './pieces.ts'
+
+const { Readable } = process.getBuiltinModule('node:stream')
 
 /** Bounds of one body. */
 export interface BodySettings {

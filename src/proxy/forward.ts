@@ -1,6 +1,5 @@
 /** HTTP to the agent: a request built from facts, streamed both ways (undici's dispatch). */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { createRequire } from 'node:module'
 
 import type { buildConnector, Dispatcher, Pool } from 'undici'
 
@@ -12,6 +11,8 @@ import { headersForClient } from './headers.ts'
 import { collectPiecesEarly } from './pieces.ts'
 import { closeGently, writeRefusal } from './reply.ts'
 import { waiting, watchStall } from './stall.ts'
+
+const { createRequire } = process.getBuiltinModule('node:module')
 
 /** Bounds of the way to the agent, ms. */
 export interface ForwardSettings extends BodySettings {

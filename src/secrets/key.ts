@@ -1,8 +1,9 @@
 /** The key that seals secrets: where it comes from, how it is told apart, how it is made. */
-import { hash } from 'node:crypto'
-import { join } from 'node:path'
 import { Failure } from '../errors.ts'
 import { FileFailure, ensureDir, readTrusted, writeAtomic } from '../files.ts'
+
+const { hash } = process.getBuiltinModule('node:crypto')
+const { join } = process.getBuiltinModule('node:path')
 
 /** One key of AES-256-GCM. */
 export interface SecretsKey {

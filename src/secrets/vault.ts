@@ -2,8 +2,9 @@
  * Sealing: one secret as a compact JWE (RFC 7516 §7.1) with `dir` and A256GCM (RFC 7518 §4.5, §5.3). Written on
  * node:crypto, because a configuration is loaded in one go and jose's own is asynchronous; tests open each with the other.
  */
-import { createCipheriv, createDecipheriv } from 'node:crypto'
 import type { Keyring, SecretsKey } from './key.ts'
+
+const { createCipheriv, createDecipheriv } = process.getBuiltinModule('node:crypto')
 
 /** What was sealed, or one clause saying why it cannot be opened; never a part of the secret. */
 export type Opened<T = string> =

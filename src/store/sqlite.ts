@@ -1,10 +1,13 @@
 /** The embedded store: one SQLite file in WAL mode, shared by the server and the command line. */
-import { closeSync, constants, fchmodSync, fstatSync, openSync, statSync } from 'node:fs'
-import { dirname } from 'node:path'
-import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { codeOf, Failure, messageOf } from '../errors.ts'
 import { minutes, type Millis } from '../limits.ts'
 import { absent, isKey, type Entry, type PutOptions, type Store, type Write } from './store.ts'
+
+const { closeSync, constants, fchmodSync, fstatSync, openSync, statSync } =
+  process.getBuiltinModule('node:fs')
+const { dirname } = process.getBuiltinModule('node:path')
+const { DatabaseSync: Database } = process.getBuiltinModule('node:sqlite')
 
 /** What the store needs besides its file. */
 export interface SqliteSettings {
@@ -54,7 +57,7 @@ export function openDatabase(path: string, { migrations, survives }: FileSetting
   if (path !== ':memory:') secureFile(path)
   let database: DatabaseSync | undefined
   try {
-    database = new DatabaseSync(path, { timeout: busyMs })
+    database = new Database(path, { timeout: busyMs })
     // FULL: a revocation that was reported must survive a power cut. Writes of that kind are rare.
     const synchronous = survives === 'process' ? 'NORMAL' : 'FULL'
     database.exec(

@@ -1,6 +1,4 @@
 /** From the configuration to the agent: one in a cell of ours, or one that already runs. */
-import { hash } from 'node:crypto'
-import { join } from 'node:path'
 
 import type { Agent } from '../agent/agent.ts'
 import type { AgentSettings } from '../agent/create.ts'
@@ -10,6 +8,9 @@ import type { TokenBook } from '../identity/tokens.ts'
 import type { Log } from '../log.ts'
 import type { PluginMount } from '../plugins.ts'
 import { clocks } from './clocks.ts'
+
+const { hash } = process.getBuiltinModule('node:crypto')
+const { join } = process.getBuiltinModule('node:path')
 
 /** What the agent is made from. */
 export interface AgentSetup {

@@ -4,14 +4,12 @@ import type { Agent } from '../agent/agent.ts'
 import type { AuditSink } from '../audit/record.ts'
 import type { Loaded } from '../config/load.ts'
 import { gatewayPairs } from '../config/vouching-rules.ts'
-import { Failure } from '../errors.ts'
 import type { Facts, Gate } from '../gates/gate.ts'
 import { limits } from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { Forwarder } from '../proxy/forward.ts'
 import type { Live } from '../proxy/live.ts'
 import type { Webhook } from '../proxy/webhook.ts'
-import { peopleOperationNames } from '../senders/names.ts'
 import type { Call } from '../senders/outgoing.ts'
 import type { People } from '../senders/people.ts'
 import type { Store } from '../store/store.ts'
@@ -43,22 +41,10 @@ export interface Channels {
   close(): Promise<void>
 }
 
-/** Opens the channels; their modules are read only where one is configured, because start-up is mostly modules. */
+/** Opens the channels of a configuration that has some, or identities that may ask to be let in. */
 export async function openChannels(loaded: Loaded, parts: ChannelParts): Promise<Channels> {
   const none = Object.keys(loaded.config.channels).length === 0
   const pairs = gatewayPairs(loaded.config)
-  if (none && !pairs) {
-    const refuse = () =>
-      Promise.reject(
-        new Failure(
-          'NO_CHANNEL',
-          'No channel is configured: set channels.<name>.webhookPath and the secret of the service.',
-        ),
-      )
-    const operations = Object.fromEntries(peopleOperationNames.map((name) => [name, refuse]))
-    const close = () => Promise.resolve()
-    return { people: undefined, webhooks: undefined, pairing: undefined, operations, close }
-  }
   const [{ openPeople }, { openWebhooks }, { openGatewayPairing }] = await Promise.all([
     import('./people.ts'),
     import('../proxy/webhook.ts'),

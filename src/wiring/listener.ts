@@ -1,5 +1,4 @@
 /** From the configuration to the listener: bounds, gates in order, roads to the agent. */
-import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 
 import type { Agent } from '../agent/agent.ts'
@@ -35,6 +34,8 @@ import type { Channels } from './channels.ts'
 import { clocks } from './clocks.ts'
 import type { PasswordMode } from './password.ts'
 import type { Vouching } from './vouching.ts'
+
+const { randomUUID } = process.getBuiltinModule('node:crypto')
 
 /** The way to the agent over HTTP. */
 export function forwarderFor(config: Config, agent: Agent): Forwarder {

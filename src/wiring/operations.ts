@@ -8,6 +8,7 @@ import { tokenOperations } from '../identity/operations.ts'
 import { endStoredSessions, sessionOperations } from '../identity/sessions.ts'
 import type { TokenBook } from '../identity/tokens.ts'
 import { limits } from '../limits.ts'
+import { peopleOperationNames } from '../senders/names.ts'
 import type { Store } from '../store/store.ts'
 import { clocks } from './clocks.ts'
 
@@ -20,7 +21,8 @@ export interface OperationParts {
   readonly status: () => Promise<unknown>
   /** Ends every session; set in password mode. */
   readonly endSessions: (() => Promise<number>) | undefined
-  readonly ofChannels: Operations
+  /** Those of the channels, where there are any. */
+  readonly ofChannels: Operations | undefined
 }
 
 /** Opens the admin socket `path`; every operation that changes something is recorded. */
@@ -32,7 +34,7 @@ export function serveOperations(
   const operations: Operations = {
     ...tokenOperations({ tokens, now: clocks.now, audit }),
     ...sessionOperations(endSessions ?? (() => endStoredSessions(store))),
-    ...parts.ofChannels,
+    ...(parts.ofChannels ?? withoutChannels()),
     'change.note': noteOperation(audit),
     status,
     'agent.status': () => agent.status(),
@@ -43,6 +45,18 @@ export function serveOperations(
     'agent.logs': (input) => agent.logs(linesOf(input)),
   }
   return openAdmin(path, recorded(operations, audit))
+}
+
+/** What is answered about people where there are none. */
+function withoutChannels(): Operations {
+  const refuse = () =>
+    Promise.reject(
+      new Failure(
+        'NO_CHANNEL',
+        'No channel is configured: set channels.<name>.webhookPath and the secret of the service.',
+      ),
+    )
+  return Object.fromEntries(peopleOperationNames.map((name) => [name, refuse]))
 }
 
 function linesOf(input: unknown): number {

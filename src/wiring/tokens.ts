@@ -1,6 +1,4 @@
 /** From the configuration to the tokens: their store, what they tell the log and the audit, and the file of one. */
-import { randomBytes } from 'node:crypto'
-import { join } from 'node:path'
 
 import type { AuditSink } from '../audit/record.ts'
 import { hashOf, type Config, type Loaded } from '../config/load.ts'
@@ -14,6 +12,9 @@ import type { Log } from '../log.ts'
 import type { Live } from '../proxy/live.ts'
 import type { Store } from '../store/store.ts'
 import { clocks } from './clocks.ts'
+
+const { randomBytes } = process.getBuiltinModule('node:crypto')
+const { join } = process.getBuiltinModule('node:path')
 
 /** What the tokens are made from. */
 export interface TokenParts {
