@@ -170,8 +170,9 @@ test('a weak hash is told, and a login puts a stronger one into the store and no
   const start = () => startWithPassword({ home, agent, hash })
   let side = await start()
   try {
-    assert.ok(
-      side.logged.some(({ facts }) => 'code' in facts && facts.code === 'PASSWORD_HASH_WEAK'),
+    await eventually(
+      () => side.logged.some(({ facts }) => 'code' in facts && facts.code === 'PASSWORD_HASH_WEAK'),
+      'the weak hash is told',
     )
     const config = readFileSync(join(home, 'config.json'), 'utf8')
     assert.equal((await sendJson(side.port, { password: 'not the passphrase' })).status, 401)
