@@ -1,6 +1,6 @@
 /** `hardshell allowlist list | add | remove | review`. */
 import { callAdmin } from '../admin/client.ts'
-import { parseDuration } from '../config/units.ts'
+import { parseDuration } from '../config/readers.ts'
 import { Failure } from '../errors.ts'
 import type { ReviewFinding, SenderView } from '../senders/operations.ts'
 import type { Command, ExitCode, OptionRow } from './command.ts'

@@ -1,7 +1,7 @@
 /** `hardshell token new | list | rotate | revoke | inspect`. */
 import { hash } from 'node:crypto'
 import { callAdmin } from '../admin/client.ts'
-import { parseDuration } from '../config/units.ts'
+import { parseDuration } from '../config/readers.ts'
 import { Failure } from '../errors.ts'
 import type { TokenInspected, TokenList, TokenMade } from '../identity/operations.ts'
 import type { TokenView } from '../identity/token-record.ts'

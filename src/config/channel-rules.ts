@@ -5,7 +5,7 @@ import type { Entry } from '../channels/entries.ts'
 import { fromBase64, sameSecret } from '../channels/proof.ts'
 import { channelAccounts, rootAccount, type ChannelAccount } from './channel-accounts.ts'
 import { serviceKeys } from './channel-rows.ts'
-import { editDistance } from './nearest.ts'
+import { editDistance } from './read.ts'
 import type { Notice, Problem, ProblemCode } from './problems.ts'
 import type { Config } from './schema.ts'
 

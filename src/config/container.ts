@@ -28,9 +28,9 @@ export type Interfaces = Readonly<Record<string, readonly NetworkInterfaceInfo[]
  * The address to listen on for a value of gateway.bind: the value itself, or for `"container"` the container's own
  * address (IPv4 first). Undefined when there is none.
  */
-export function addressOf(bind: string, interfaces: Interfaces): string | undefined {
+export function addressOf(bind: string, interfaces: () => Interfaces): string | undefined {
   if (bind !== 'container') return bind
-  const outward = Object.values(interfaces)
+  const outward = Object.values(interfaces())
     .flatMap((addresses) => addresses ?? [])
     .filter(({ internal, address }) => !internal && !address.startsWith('fe80:'))
   const own = outward.find(({ family }) => family === 'IPv4') ?? outward[0]

@@ -294,7 +294,7 @@ export function loadConfig(options: LoadOptions): Loaded {
   const detect = options.inContainer ?? (() => inContainer(env))
   const subject: Subject = { config, given: direct, isTroubled, inContainer: detect }
   problems.push(...crossProblems(subject))
-  const address = addressOf(config.gateway.bind, options.interfaces ?? networkInterfaces())
+  const address = addressOf(config.gateway.bind, () => options.interfaces ?? networkInterfaces())
   if (address === undefined) problems.push(noAddress)
   if (problems.length > 0) throw new ConfigFailure(source.file, sorted(problems))
   const bind = address ?? config.gateway.bind

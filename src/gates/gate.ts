@@ -1,4 +1,4 @@
-/** The contract of a gate: facts in, a decision out. A gate never sees the socket. */
+/** The contract of a gate: facts in, a decision out; and the order of the gates. A gate never sees the socket. */
 import type { RefusalCode } from '../errors.ts'
 
 /** How the body of a request is framed. */
@@ -128,4 +128,25 @@ export function deny(code: RefusalCode, because: string, headers?: readonly stri
   return headers === undefined
     ? { allow: false, code, because }
     : { allow: false, code, because, headers }
+}
+
+/** The order in which gates are asked (DESIGN §4). A test pins it, `config show --pipeline` prints it. */
+export const gateOrder: readonly string[] = [
+  'lockdown',
+  'shape',
+  'path',
+  'address rate',
+  'size',
+  'identity',
+  'scope',
+  'origin',
+  'identity rate',
+]
+
+/** The kill switch: refuses everything while `locked()` says so. */
+export function lockdownGate(locked: () => boolean): Gate {
+  return {
+    name: 'lockdown',
+    decide: () => (locked() ? deny('LOCKDOWN', 'lockdown is on', ['Retry-After', '60']) : allow),
+  }
 }

@@ -1,4 +1,5 @@
-/** Refuses what is ambiguous, and what is meant for another host (DNS rebinding, CVE-2025-66414). */
+/** Refuses what is ambiguous, what is meant for another host (DNS rebinding, CVE-2025-66414), and what is too large. */
+import type { Bytes } from '../limits.ts'
 import { allow, deny, type Gate } from './gate.ts'
 
 /** 127.0.0.0/8 and ::1 as they stand in a Host header, and `localhost`; any port. */
@@ -46,4 +47,15 @@ function hostsOf(origin: string): string[] {
   const { protocol, hostname, port } = new URL(origin)
   if (port !== '') return [`${hostname}:${port}`]
   return [hostname, `${hostname}:${protocol === 'https:' ? 443 : 80}`]
+}
+
+/** Refuses a request that declares more than `maxBytes`; a chunked body is measured while it streams. */
+export function sizeGate(maxBytes: Bytes): Gate {
+  return {
+    name: 'size',
+    decide: ({ framing }) =>
+      framing.kind === 'length' && framing.bytes > maxBytes
+        ? deny('BODY_TOO_LARGE', `${framing.bytes} > ${maxBytes} bytes`)
+        : allow,
+  }
 }

@@ -6,11 +6,9 @@ import type { buildConnector, Dispatcher, Pool } from 'undici'
 import type { AgentAddress } from '../agent/agent.ts'
 import { codeOf, messageOf, refusalRow, type RefusalCode } from '../errors.ts'
 import type { Facts } from '../gates/gate.ts'
-import { bodyOf, BodyRefused, MeteredBody, type BodySettings } from './body.ts'
+import { bodyOf, BodyRefused, collectPiecesEarly, MeteredBody, type BodySettings } from './body.ts'
 import { headersForClient } from './headers.ts'
-import { collectPiecesEarly } from './pieces.ts'
-import { closeGently, writeRefusal } from './reply.ts'
-import { waiting, watchStall } from './stall.ts'
+import { closeGently, writeRefusal, waiting, watchStall } from './reply.ts'
 
 const { createRequire } = process.getBuiltinModule('node:module')
 

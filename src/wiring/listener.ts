@@ -5,16 +5,13 @@ import type { Agent } from '../agent/agent.ts'
 import type { AuditSink } from '../audit/record.ts'
 import type { Config, Loaded } from '../config/load.ts'
 import { codeOf, Failure, messageOf } from '../errors.ts'
-import type { Gate } from '../gates/gate.ts'
+import { gateOrder, lockdownGate, type Gate } from '../gates/gate.ts'
 import { identityGate } from '../gates/identity.ts'
-import { lockdownGate } from '../gates/lockdown.ts'
-import { gateOrder } from '../gates/order.ts'
 import { originGate } from '../gates/origin.ts'
 import { pathGate } from '../gates/path.ts'
 import { addressRateGate, identityRateGate } from '../gates/rate.ts'
 import { scopeGate } from '../gates/scope.ts'
-import { shapeGate } from '../gates/shape.ts'
-import { sizeGate } from '../gates/size.ts'
+import { shapeGate, sizeGate } from '../gates/shape.ts'
 import { normaliseAddress } from '../identity/address.ts'
 import { bearerProver } from '../identity/bearer.ts'
 import { memoryLimiter } from '../identity/limiter.ts'
@@ -154,7 +151,7 @@ function lockoutFor({ security }: Config, audit: AuditSink): Lockout {
   )
 }
 
-/** The gates in the order of src/gates/order.ts, which is checked here too. */
+/** The gates in the order of src/gates/gate.ts, which is checked here too. */
 function gatesFor(
   config: Config,
   who: Identifier,
@@ -183,7 +180,7 @@ function gatesFor(
     identityRateGate({ limiter: memoryLimiter({ perMinute: requestsPerMinute }) }),
   ]
   if (gates.map(({ name }) => name).join() !== gateOrder.join()) {
-    throw new Failure('GATE_ORDER', 'the gates are not in the order of src/gates/order.ts')
+    throw new Failure('GATE_ORDER', 'the gates are not in the order of src/gates/gate.ts')
   }
   return enabled ? gates : gates.filter(({ name }) => !name.endsWith(' rate'))
 }

@@ -38,7 +38,10 @@ test('bind "container" is the address of the container, and refused outside of o
   assert.deepEqual(codesOf(bind('container'), undefined, { ...inside, interfaces: {} }), [
     'gateway.bind BIND_CONTAINER',
   ])
-  assert.equal(addressOf('127.0.0.1', interfaces), '127.0.0.1')
+  assert.equal(
+    addressOf('127.0.0.1', () => interfaces),
+    '127.0.0.1',
+  )
 })
 
 test('denyByDefault false with an empty allowlist is refused', () => {

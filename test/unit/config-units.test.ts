@@ -7,7 +7,7 @@ import {
   parseSize,
   spellDuration,
   spellSize,
-} from '../../src/config/units.ts'
+} from '../../src/config/readers.ts'
 
 test('sizes are powers of 1024 in either spelling', () => {
   assert.equal(parseSize('10MB').value, 10 * 1024 ** 2)

@@ -1,13 +1,16 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import type { Decision, Facts, Gate } from '../../src/gates/gate.ts'
-import { lockdownGate } from '../../src/gates/lockdown.ts'
-import { gateOrder } from '../../src/gates/order.ts'
+import {
+  type Decision,
+  type Facts,
+  type Gate,
+  gateOrder,
+  lockdownGate,
+} from '../../src/gates/gate.ts'
 import { originGate } from '../../src/gates/origin.ts'
 import { isUnder, pathGate } from '../../src/gates/path.ts'
-import { shapeGate } from '../../src/gates/shape.ts'
-import { sizeGate } from '../../src/gates/size.ts'
+import { shapeGate, sizeGate } from '../../src/gates/shape.ts'
 import { nobody, someFacts } from '../support/request.ts'
 
 function code(gate: Gate, change: Partial<Facts>): string {
