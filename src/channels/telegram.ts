@@ -159,8 +159,8 @@ type Reader = (body: unknown, account: Account) => Found
 const readers: Readonly<Record<string, Reader>> = {
   message: (body, account) => said(body, account, 'message'),
   edited_message: (body, account) => said(body, account, 'edit'),
-  channel_post: (body, account) => said(body, account, 'message'),
-  edited_channel_post: (body, account) => said(body, account, 'edit'),
+  channel_post: (body, account) => posted(body, account, 'message'),
+  edited_channel_post: (body, account) => posted(body, account, 'edit'),
   // A customer's chat with the owner looks like a private chat, but nobody in it writes to the bot.
   business_message: (body, account) => business(body, account, 'message'),
   edited_business_message: (body, account) => business(body, account, 'edit'),
@@ -253,6 +253,13 @@ function business(body: unknown, account: Account, of: MessageClass): Found {
 function guest(body: unknown, account: Account): Found {
   const found = said(body, account, 'message')
   return found.room?.kind === 'dm' ? { ...found, room: { ...found.room, kind: 'unknown' } } : found
+}
+
+/** What is posted stands in a channel; from any other place it is no post, and asks nobody to pair. */
+function posted(body: unknown, account: Account, of: MessageClass): Found {
+  const found = said(body, account, of)
+  if (found.room === undefined || found.room.kind === 'channel') return found
+  return { ...found, room: { ...found.room, kind: 'unknown' }, mentioned: false }
 }
 
 function said(body: unknown, account: Account, of: MessageClass): Found {

@@ -183,6 +183,15 @@ test('a stranger in any position of any update type, beside the owner in every o
   }
 })
 
+test('only a message in a private chat asks a stranger to pair, whatever type the update has', () => {
+  const direct = { id: stranger.id, type: 'private' }
+  const said = { message_id: 1, id: '1', from: stranger, user: stranger, chat: direct, date: 1 }
+  const asked = [...documented, 'hologram_message'].filter(
+    (type) => verdictOf({ update_id: 5, [type]: { ...said, text: 'x' } }).verdict === 'pair',
+  )
+  assert.deepEqual(asked, ['message'])
+})
+
 test('two update types in one update, in any order, never speak', () => {
   const said = {
     message_id: 1,
