@@ -41,9 +41,9 @@ export const twilio: Channel = {
       required: true,
       say: 'the address that Twilio calls, which is part of what it signs',
       problem: (value) =>
-        /^https?:\/\/[^\s?#/]+\/[^\s?#]*$/.test(value)
+        /^https?:\/\/[^\s?#/@]+\/[^\s?#]*$/.test(value)
           ? undefined
-          : 'is not a full address without a query, like https://gw.example.com/webhooks/sms',
+          : 'is not a full address without a password and a query, like https://gw.example.com/webhooks/sms',
     },
   ],
   ids: {
@@ -91,14 +91,15 @@ function authentic(request: WebhookRequest, account: Account) {
   return matches.length > 0 ? proved : unproved('the signature does not match')
 }
 
-/** The address with and without its default port: Twilio signs either. */
+/**
+ * The address with and without its port: Twilio signs either, and over HTTPS leaves out any port for some of its
+ * products (Twilio, "Validating requests", notes).
+ */
 function spellings(url: string): readonly string[] {
   const found = /^(https?):\/\/([^/:]+)(?::(\d+))?(\/.*)$/.exec(url)
   if (found === null) return []
-  const [, scheme = '', host = '', port, path = ''] = found
-  const usual = scheme === 'https' ? '443' : '80'
-  if (port !== undefined && port !== usual) return [url]
-  return [`${scheme}://${host}${path}`, `${scheme}://${host}:${usual}${path}`]
+  const [, scheme = '', host = '', port = scheme === 'https' ? '443' : '80', path = ''] = found
+  return [`${scheme}://${host}${path}`, `${scheme}://${host}:${port}${path}`]
 }
 
 /**

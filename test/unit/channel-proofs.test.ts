@@ -90,7 +90,7 @@ const twilioMac = (url: string, fields = '') =>
     .digest('base64')
 const sorted = 'Bodya b&cFrom+15551230001MessageSidSM1To+15550000000'
 
-test('Twilio signs the public address with or without its default port, and the query as it came', async () => {
+test('Twilio signs the public address with or without its port, and the query as it came', async () => {
   const prove = (publicWebhookUrl: string, signedUrl: string, query = '') =>
     ok(
       twilio,
@@ -110,7 +110,13 @@ test('Twilio signs the public address with or without its default port, and the 
   assert.equal(await prove(url, `${url}/`), false)
   assert.equal(await prove(url, 'http://gw.example.com/webhooks/sms'), false)
   assert.equal(await prove(url, 'https://127.0.0.1/webhooks/sms'), false)
-  assert.equal(await prove('https://gw.example.com:8443/x', 'https://gw.example.com/x'), false)
+  // Over HTTPS it leaves any port out for some products and keeps it for others.
+  assert.equal(await prove('https://gw.example.com:8443/x', 'https://gw.example.com/x'), true)
+  assert.equal(await prove('https://gw.example.com:8443/x', 'https://gw.example.com:443/x'), false)
+  assert.equal(await prove('https://gw.example.com:8443/x', 'https://gw.example.com:8444/x'), false)
+  assert.equal(await prove('http://gw.example.com:8080/x', 'http://gw.example.com:8080/x'), true)
+  assert.equal(await prove('http://gw.example.com:8080/x', 'http://gw.example.com/x'), true)
+  assert.equal(await prove(url, 'https://gw.example.com:8443/webhooks/sms'), false)
 })
 
 test('Twilio binds JSON by a digest in the signed query, and it is never a message', async () => {
@@ -407,6 +413,7 @@ test('signal: the bot is meant by its number or account id, in a mention or in w
 test('settings that cannot work are lines that never show the value', () => {
   const wrong: readonly [Channel, Record<string, string>][] = [
     [twilio, { authToken: 'short-value', publicWebhookUrl: 'gw.example.com' }],
+    [twilio, { authToken: 'short-value', publicWebhookUrl: 'https://a:b@gw.example.com/x' }],
     [slack, { signingSecret: 'short-value' }],
     [msteams, { appId: 'short-value', tenantId: 'x' }],
     [generic, { secret: 'short-value', proof: 'open', secretHeader: 'a b' }],
