@@ -144,13 +144,21 @@ function units(body: unknown, account: Account, key: string): readonly Unit[] {
     if (part === 'events') {
       return list(parts[part]).map((event, i) => said(event, [part, i], account, key))
     }
-    if (counts.has(part)) return []
+    if (counts.has(part)) return [counted(part, key)]
     if (ephemeral.has(part) || toDevice.has(part)) {
       const reader = ephemeral.has(part) ? fleeting : device
       return list(parts[part]).map((event, i) => reader(event, [part, i], account, key))
     }
     return [strange([part], 'a part of a transaction that we do not know', key)]
   })
+}
+
+function counted(part: string, key: string): Unit {
+  const dedupeKey = `${key}:${part}`
+  return {
+    path: [part],
+    draft: { eventType: part, class: 'status', sender: theService, dedupeKey },
+  }
 }
 
 function strange(path: Path, because: string, key: string): Unit {
@@ -165,7 +173,9 @@ const classes: Readonly<Record<string, MessageClass>> = {
   'm.poll.start': 'message',
   'org.matrix.msc3381.poll.start': 'message',
   'm.poll.response': 'interaction',
+  'm.poll.end': 'interaction',
   'org.matrix.msc3381.poll.response': 'interaction',
+  'org.matrix.msc3381.poll.end': 'interaction',
   'm.reaction': 'reaction',
   'm.room.redaction': 'reaction',
   'm.room.member': 'membership',
@@ -175,10 +185,13 @@ function said(event: unknown, path: Path, account: Account, key: string): Unit {
   const type = text(field(event, 'type')) ?? ''
   const own = id(field(event, 'event_id'))
   const room = roomOf(field(event, 'room_id'), account)
-  const known = Object.hasOwn(classes, type) ? classes[type] : 'membership'
-  if (own === undefined || known === undefined || room.id === null) {
+  if (own === undefined || room.id === null) {
     return strange(path, 'an event without an id or a room', key)
   }
+  // An event with a state key sets the state of its room; what else has a type of its own may be anybody's words.
+  const state = typeof field(event, 'state_key') === 'string'
+  const known = Object.hasOwn(classes, type) ? classes[type] : state ? 'membership' : undefined
+  if (known === undefined) return strange(path, 'an event that we do not know', key)
   const content = field(event, 'content')
   const edit = dig(content, 'm.relates_to', 'rel_type') === 'm.replace'
   const of = known === 'message' && edit ? 'edit' : known

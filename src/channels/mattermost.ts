@@ -97,8 +97,14 @@ function said(fields: unknown, account: Account, key: string): Message {
     mentioned: addressed,
     mentionedBy: command !== undefined ? 'command' : trigger === undefined ? undefined : 'pattern',
     dedupeKey: `${command === undefined ? 'post' : 'command'}:${own}`,
-    at: instant(field(fields, 'timestamp'), 1000),
+    at: postedAt(field(fields, 'timestamp')),
   })
+}
+
+/** Seconds in a form, milliseconds in JSON. */
+function postedAt(timestamp: unknown): number | undefined {
+  const at = instant(timestamp, 1)
+  return at === undefined || at > 1e11 ? at : at * 1000
 }
 
 function senderOf(user: string | undefined, account: Account): Sender {

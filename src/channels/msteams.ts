@@ -74,7 +74,7 @@ export const msteams: Channel = {
     if (!body.ok) {
       return [unknown(name, account, `the body is ${body.because}`, digest(request.body))]
     }
-    return [activity(body.value, account)]
+    return [activity(body.value, account, digest(request.body))]
   },
   without: indivisible,
   invite,
@@ -123,11 +123,13 @@ const classes: Readonly<Record<string, MessageClass>> = {
   installationUpdate: 'membership',
 }
 
-function activity(body: unknown, account: Account): Message {
+function activity(body: unknown, account: Account, whole: string): Message {
   const type = text(field(body, 'type')) ?? ''
   const of = Object.hasOwn(classes, type) ? classes[type] : undefined
   const room = roomOf(body)
-  const key = `${type}:${room.id ?? ''}:${id(field(body, 'id')) ?? digest(JSON.stringify(room))}`
+  // An edit, a deletion and a reaction have the id of the message that they change, however often it is changed.
+  const own = type === 'message' ? id(field(body, 'id')) : undefined
+  const key = `${type}:${room.id ?? ''}:${own ?? whole}`
   if (of === undefined) return unknown(name, account, 'an activity that we do not know', key)
   // A submitted card is a message with a value and no text.
   const submitted = of === 'message' && field(body, 'value') !== undefined

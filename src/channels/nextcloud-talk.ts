@@ -153,7 +153,8 @@ function roomOf(token: unknown, account: Account): Room {
 }
 
 /**
- * The content is JSON of its own; a mention is a parameter of type user, never a word of the text.
+ * The content is JSON of its own; a mention is a parameter of type user, never a word of the text. One with a server is
+ * somebody of that other server.
  */
 function names(content: unknown, account: Account): boolean {
   const inner = typeof content === 'string' ? readJsonText(content) : undefined
@@ -162,6 +163,7 @@ function names(content: unknown, account: Account): boolean {
     const mentioned = id(field(parameter, 'id'))
     return (
       field(parameter, 'type') === 'user' &&
+      field(parameter, 'server') === undefined &&
       mentioned !== undefined &&
       (account.bot.ids.includes(mentioned) || account.bot.ids.includes(`users/${mentioned}`))
     )

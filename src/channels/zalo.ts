@@ -65,7 +65,7 @@ export function eventMessage(body: unknown, account: Account, key: string): Mess
   const type = text(field(event, 'event_name')) ?? ''
   const said = field(event, 'message')
   const own = id(field(said, 'message_id'))
-  if (!type.startsWith('message.') || own === undefined) {
+  if (!/^message\.[a-z_]{1,40}\.received$/.test(type) || own === undefined) {
     return unknown(name, account, 'an event that we do not know', key)
   }
   const room = roomOf(field(said, 'chat'))
