@@ -1,6 +1,7 @@
 /** The composition root: from a configuration to a running sidecar, and back down in order. */
 
 import type { Agent, AgentStatus } from './agent/agent.ts'
+import type { EngineEnv } from './agent/engine.ts'
 import type { AuditOptions } from './audit/log.ts'
 import type { AuditSink } from './audit/record.ts'
 import type { Config, Loaded } from './config/load.ts'
@@ -33,8 +34,8 @@ export interface AppSetup {
   readonly audit?: AuditSink & { close(): Promise<void> }
   /** Calls of messaging services, for tests; else Node's own. */
   readonly call?: Call
-  /** XDG_RUNTIME_DIR, where engines without root listen. */
-  readonly runtimeDir?: string
+  /** The environment's word about where the container engine listens. */
+  readonly engineEnv?: EngineEnv
 }
 
 /** A running sidecar. */

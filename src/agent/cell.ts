@@ -7,7 +7,7 @@ import { limits } from '../limits.ts'
 import type { Agent } from './agent.ts'
 import type { AgentDeps, AgentSettings } from './create.ts'
 import { DockerDriver } from './docker.ts'
-import { defaultSockets } from './engine.ts'
+import { allSockets, engineSockets as socketsOf } from './engine.ts'
 import { answers } from './health.ts'
 import { chooseDriver, specOf, type CellSettings, type SandboxDriver } from './sandbox.ts'
 import { Supervisor } from './supervisor.ts'
@@ -22,11 +22,17 @@ export async function createCell(
   deps: AgentDeps,
 ): Promise<Agent> {
   mkdirSync(settings.runDir, { recursive: true, mode: 0o700 })
-  const engineSockets = settings.engineSockets ?? defaultSockets(deps.runtimeDir)
+  const { engineEnv = {} } = deps
+  const engineSockets = settings.engineSockets ?? socketsOf(engineEnv)
   const spec = specOf(cell, {
     instance: settings.instance,
     cell: 'main',
-    forbidden: [...settings.forbidden, settings.runDir, ...engineSockets].map(realOr),
+    forbidden: [
+      ...settings.forbidden,
+      settings.runDir,
+      ...engineSockets,
+      ...allSockets(engineEnv),
+    ].map(realOr),
     ...(deps.isSecret === undefined ? {} : { isSecret: deps.isSecret }),
   })
   const driver = await chooseDriver([dockerDriver(settings, engineSockets, deps)])

@@ -2,6 +2,7 @@
 import type { AuditSink } from '../audit/record.ts'
 import { Failure } from '../errors.ts'
 import type { Agent } from './agent.ts'
+import type { EngineEnv } from './engine.ts'
 import { ExternalAgent } from './external.ts'
 import { answers } from './health.ts'
 import type { CellSettings } from './sandbox.ts'
@@ -36,8 +37,8 @@ export interface AgentDeps {
   readonly nodePath: string
   readonly uid: number
   readonly gid: number
-  /** XDG_RUNTIME_DIR, where engines without root listen. */
-  readonly runtimeDir?: string
+  /** The environment's word about where the engine listens. */
+  readonly engineEnv?: EngineEnv
   /** Tells whether a value is a secret of ours, which no agent may be given. */
   readonly isSecret?: (value: string) => boolean
 }

@@ -40,12 +40,37 @@ export interface Listed {
   readonly labels: Readonly<Record<string, string>>
 }
 
-/** Where engines listen by default, most usual first; `runtimeDir` is XDG_RUNTIME_DIR. */
-export function defaultSockets(runtimeDir?: string): readonly string[] {
+/** The variables that tell where the container engine listens. */
+export interface EngineEnv {
+  /** As the engine's own tools read it; only `unix://PATH` is spoken here. */
+  readonly DOCKER_HOST?: string | undefined
+  /** Where engines without root listen. */
+  readonly XDG_RUNTIME_DIR?: string | undefined
+}
+
+/**
+ * Where to ask for the engine, in this order: what DOCKER_HOST names and nothing else, or else the
+ * usual places. Throws ENGINE_HOST for a DOCKER_HOST that is no Unix socket: another engine than
+ * the one that was named is never used instead.
+ */
+export function engineSockets(env: EngineEnv): readonly string[] {
+  const named = env.DOCKER_HOST ?? ''
+  if (named === '') return usualSockets(env)
+  if (named.startsWith('unix:///')) return [named.slice('unix://'.length)]
+  throw new Failure(
+    'ENGINE_HOST',
+    `DOCKER_HOST=${named} is not a Unix socket: Hardshell talks to the engine over unix:///… only. Set it so, or unset it.`,
+  )
+}
+
+/** Everywhere that an engine of this machine may listen: no agent may see any of these. */
+export function allSockets(env: EngineEnv): readonly string[] {
+  return [...new Set([...engineSockets(env), ...usualSockets(env)])]
+}
+
+function usualSockets({ XDG_RUNTIME_DIR: runtimeDir = '' }: EngineEnv): readonly string[] {
   const own =
-    runtimeDir === undefined
-      ? []
-      : [`${runtimeDir}/docker.sock`, `${runtimeDir}/podman/podman.sock`]
+    runtimeDir === '' ? [] : [`${runtimeDir}/docker.sock`, `${runtimeDir}/podman/podman.sock`]
   return ['/var/run/docker.sock', '/run/podman/podman.sock', ...own]
 }
 

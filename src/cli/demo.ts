@@ -46,9 +46,9 @@ function portOf(given: unknown): number {
 
 /** The image of the example agent, made from this process's own Node: no registry is needed. */
 async function exampleImage(io: Io): Promise<string> {
-  const { Engine, defaultSockets } = await import('../agent/engine.ts')
+  const { Engine, engineSockets } = await import('../agent/engine.ts')
   const { localImage } = await import('../agent/image.ts')
-  const sockets = defaultSockets(io.env['XDG_RUNTIME_DIR'])
+  const sockets = engineSockets(io.env)
   const find = async () => {
     for (const socket of sockets) {
       const candidate = new Engine(socket)

@@ -54,8 +54,7 @@ export async function serve(options: ServeOptions, io: Io): Promise<ExitCode> {
     }
   }
   const log = openLog(loaded.logLevel)
-  const runtimeDir = io.env['XDG_RUNTIME_DIR']
-  const app = await startApp({ loaded, log, ...(runtimeDir === undefined ? {} : { runtimeDir }) })
+  const app = await startApp({ loaded, log, engineEnv: io.env })
   if (options.onReady !== undefined) options.onReady(app.url)
   else if (options.json) io.out(JSON.stringify({ url: app.url, pid: process.pid }))
   else io.out(`hardshell listens on ${app.url} (config ${loaded.file ?? 'defaults'})`)

@@ -8,10 +8,10 @@ import {
   openSync,
   readFileSync,
   readdirSync,
+  realpathSync,
   statfsSync,
 } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
-import { defaultSockets } from '../agent/engine.ts'
 import { newestCheckpoint } from '../audit/checkpoints.ts'
 import { listFiles } from '../audit/files.ts'
 import { query, tail } from '../audit/read.ts'
@@ -44,7 +44,7 @@ import type {
   Running,
 } from './context.ts'
 import { neighboursAt } from './neighbour.ts'
-import { askEngine, listeningSockets, probe, tailscaleState } from './probe.ts'
+import { askEngine, listeningSockets, probe, socketsHere, tailscaleState } from './probe.ts'
 import { readSuppressions } from './suppressions.ts'
 
 type Env = Readonly<Record<string, string | undefined>>
@@ -96,7 +96,7 @@ export async function gather(options: GatherOptions): Promise<PostureContext> {
     files: filesOf(home, file, env, config),
     running,
     listening: listeningSockets(),
-    engine: await askEngine(config, home, env['XDG_RUNTIME_DIR']),
+    engine: await askEngine(config, home, env),
     agentConfig: agentConfigOf(env, config),
     neighbours: neighboursOf(config, home),
     plugins: await pluginsOf(config, home),
@@ -125,9 +125,11 @@ function cellsOf(
   if (config?.agent.image === undefined) {
     return Promise.resolve({ unmeasured: 'Hardshell launches no agent' })
   }
+  const sockets = socketsHere(env)
+  if ('unmeasured' in sockets) return Promise.resolve(sockets)
   return askCells({
     instance: instanceOf(home),
-    engineSockets: defaultSockets(env['XDG_RUNTIME_DIR']),
+    engineSockets: sockets.value,
     nodePath: process.execPath,
     now,
     signal,
@@ -257,6 +259,22 @@ function namesIn(folder: string): readonly string[] {
   }
 }
 
+/** The folders above a path, up to the root. */
+function foldersOf(path: string): readonly string[] {
+  const folder = dirname(path)
+  return folder === path ? [] : [folder, ...foldersOf(folder)]
+}
+
+/** Where a link leads; undefined for what is none, or leads nowhere. */
+function realOf(path: string): string | undefined {
+  try {
+    return lstatSync(path).isSymbolicLink() ? realpathSync(path) : undefined
+  } catch (thrown) {
+    if (['ENOENT', 'ENOTDIR', 'EACCES', 'ELOOP'].includes(codeOf(thrown))) return undefined
+    throw thrown
+  }
+}
+
 function filesOf(
   home: string,
   config: string,
@@ -270,7 +288,13 @@ function filesOf(
   add(home, 'home')
   add(config, 'config')
   const tokenFile = read?.gateway.auth.tokenFile
-  if (tokenFile !== undefined) add(resolve(dirname(config), tokenFile), 'token')
+  const token = tokenFile === undefined ? undefined : resolve(dirname(config), tokenFile)
+  if (token !== undefined) add(token, 'token')
+  const follows = read?.security.followSymlinks === true
+  const reals = follows ? [realOf(config), token === undefined ? undefined : realOf(token)] : []
+  for (const [index, real] of reals.entries()) {
+    if (real !== undefined) add(real, index === 0 ? 'config' : 'token')
+  }
   for (const [folder, role, inside] of [
     ['keys', 'keys', 'key'],
     ['audit', 'audit', 'record'],
@@ -282,9 +306,8 @@ function filesOf(
   add(join(home, 'run'), 'run')
   add(join(home, 'run', 'admin.sock'), 'socket')
   for (const name of namesIn(home)) add(join(home, name), 'other')
-  for (let folder = dirname(home); ; folder = dirname(folder)) {
-    add(folder, 'parent')
-    if (folder === dirname(folder)) break
+  for (const path of [home, ...reals]) {
+    for (const folder of path === undefined ? [] : foldersOf(path)) add(folder, 'parent')
   }
   return [...roles].flatMap(([path, role]) => factOf(path, role, env) ?? [])
 }

@@ -1,7 +1,7 @@
 /** What only asking can tell: live probes, sockets of the kernel, the container engine. Each is bounded in time. */
 import { lstatSync, readFileSync, statSync } from 'node:fs'
 import { request } from 'node:http'
-import { Engine, defaultSockets } from '../agent/engine.ts'
+import { Engine, engineSockets, type EngineEnv } from '../agent/engine.ts'
 import { fieldOf, textOf } from '../agent/json.ts'
 import type { Config } from '../config/schema.ts'
 import { codeOf, messageOf } from '../errors.ts'
@@ -178,17 +178,26 @@ function addressIn(hex: string): string {
   ).join(':')
 }
 
+/** The sockets of engines that exist; unmeasured where the environment names another kind of engine. */
+export function socketsHere(env: EngineEnv): Measured<readonly string[]> {
+  try {
+    const there = (path: string) => lstatSync(path, { throwIfNoEntry: false }) !== undefined
+    return { value: engineSockets(env).filter(there) }
+  } catch (thrown) {
+    return { unmeasured: messageOf(thrown) }
+  }
+}
+
 /** The first engine that answers, and our containers on it. Asks only where an engine's socket exists. */
 export async function askEngine(
   config: Config | undefined,
   home: string,
-  runtimeDir: string | undefined,
+  env: EngineEnv,
 ): Promise<Measured<EngineFacts>> {
-  const sockets = defaultSockets(runtimeDir).filter(
-    (path) => lstatSync(path, { throwIfNoEntry: false }) !== undefined,
-  )
+  const sockets = socketsHere(env)
+  if ('unmeasured' in sockets) return sockets
   let because = 'there is no container engine'
-  for (const socketPath of sockets) {
+  for (const socketPath of sockets.value) {
     const engine = new Engine(socketPath)
     try {
       return { value: await factsOf(engine, config, home) }

@@ -2,6 +2,7 @@
 
 import type { Agent } from '../agent/agent.ts'
 import type { AgentSettings } from '../agent/create.ts'
+import type { EngineEnv } from '../agent/engine.ts'
 import type { AuditSink } from '../audit/record.ts'
 import type { Config, Loaded } from '../config/load.ts'
 import type { TokenBook } from '../identity/tokens.ts'
@@ -16,8 +17,8 @@ const { join } = process.getBuiltinModule('node:path')
 export interface AgentSetup {
   readonly loaded: Loaded
   readonly log?: Log
-  /** XDG_RUNTIME_DIR, where engines without root listen. */
-  readonly runtimeDir?: string
+  /** The environment's word about where the container engine listens. */
+  readonly engineEnv?: EngineEnv
 }
 
 /** The agent that the configuration names, not started yet. */
@@ -28,7 +29,6 @@ export async function agentFor(
 ): Promise<Agent> {
   const { createAgent } = await import('../agent/create.ts')
   const { config, home } = setup.loaded
-  const { runtimeDir } = setup
   const plugins = await pluginsFor(setup, audit)
   return createAgent(agentSettings(config, home, plugins), {
     audit,
@@ -37,7 +37,7 @@ export async function agentFor(
     uid: process.getuid?.() ?? 0,
     gid: process.getgid?.() ?? 0,
     isSecret: (value) => tokens.lookUp(value).kind === 'valid',
-    ...(runtimeDir === undefined ? {} : { runtimeDir }),
+    engineEnv: setup.engineEnv ?? {},
   })
 }
 

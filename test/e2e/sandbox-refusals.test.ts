@@ -57,6 +57,23 @@ suite('a machine on which no cell can be made', () => {
     })
   })
 
+  test('where DOCKER_HOST names an engine that is away, no other one is used in its place', async () => {
+    await withDir(async (dir) => {
+      const settings = {
+        cell: { image: 'x', port: 8000 },
+        instance: 'test-refusals',
+        runDir: join(dir, 'run'),
+        forbidden: [],
+      }
+      const at = (host: string) =>
+        createAgent(settings, { ...deps, engineEnv: { DOCKER_HOST: host } })
+      const absent = join(dir, 'named.sock')
+      const line = await lineOf(at(`unix://${absent}`), 'SANDBOX_UNAVAILABLE')
+      assert.ok(line.includes(`no container engine answers at ${absent}: install one`), line)
+      await lineOf(at('tcp://127.0.0.1:2375'), 'ENGINE_HOST')
+    })
+  })
+
   test('with something else behind the socket, one line says so', async () => {
     await withDir(async (dir) => {
       const socket = join(dir, 'web.sock')

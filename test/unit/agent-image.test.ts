@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { newLines } from '../../src/cli/agent.ts'
-import { defaultSockets, linesOf, older, plain } from '../../src/agent/engine.ts'
+import { allSockets, engineSockets, linesOf, older, plain } from '../../src/agent/engine.ts'
 import { addressOf } from '../../src/agent/external.ts'
 import { endpointOf } from '../../src/agent/health.ts'
 import { librariesIn, tarOf, type Entry } from '../../src/agent/image.ts'
@@ -110,7 +110,25 @@ test('the API version that both sides know is the older one, by number', () => {
   assert.equal(older('1.52', '1.44'), '1.44')
   assert.equal(older('1.9', '1.44'), '1.9')
   assert.equal(older('2.0', '1.44'), '1.44')
-  assert.ok(defaultSockets('/run/user/1').includes('/run/user/1/podman/podman.sock'))
+})
+
+test('the engine is asked for where DOCKER_HOST says and nowhere else, or else at the usual places', () => {
+  const usual = ['/var/run/docker.sock', '/run/podman/podman.sock']
+  const own = ['/run/user/1/docker.sock', '/run/user/1/podman/podman.sock']
+  assert.deepEqual(engineSockets({}), usual)
+  assert.deepEqual(engineSockets({ DOCKER_HOST: '' }), usual)
+  const env = { XDG_RUNTIME_DIR: '/run/user/1' }
+  assert.deepEqual(engineSockets(env), [...usual, ...own])
+  const named = { ...env, DOCKER_HOST: 'unix:///srv/engine.sock' }
+  assert.deepEqual(engineSockets(named), ['/srv/engine.sock'])
+  // What an agent may not see is all of them.
+  assert.deepEqual(allSockets(named), ['/srv/engine.sock', ...usual, ...own])
+  for (const wrong of ['tcp://192.0.2.1:2375', 'ssh://box', 'unix://engine.sock', '/srv/x.sock']) {
+    assert.throws(() => engineSockets({ DOCKER_HOST: wrong }), {
+      code: 'ENGINE_HOST',
+      message: `DOCKER_HOST=${wrong} is not a Unix socket: Hardshell talks to the engine over unix:///… only. Set it so, or unset it.`,
+    })
+  }
 })
 
 test('an agent that already runs is named by host and port or by a socket, and nothing else', () => {
