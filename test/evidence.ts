@@ -127,5 +127,7 @@ if (import.meta.main) {
   for (const [where, times] of used) process.stdout.write(`allowed ${times} times: ${where}\n`)
   const size = `${files} files, ${(bytes / 1024 ** 2).toFixed(1)} MB`
   process.stdout.write(`searched ${size} for ${secrets} planted secrets: ${leaks.length} leaks\n`)
-  process.exitCode = leaks.length === 0 && secrets > 0 ? 0 : 1
+  // A whole run plants hundreds: to have found none would mean that the search is broken. Chosen files may plant none.
+  const enough = secrets > 0 || argv[3] === 'chosen'
+  process.exitCode = leaks.length === 0 && enough ? 0 : 1
 }

@@ -27,7 +27,7 @@ tests() {
     --test-reporter=tap --test-reporter-destination="$report" "$@"
 }
 search() {
-  node test/evidence.ts "$TEST_EVIDENCE" || failed="$failed secrets"
+  node test/evidence.ts "$TEST_EVIDENCE" "$1" || failed="$failed secrets"
   if [ -n "$failed" ]; then
     echo "test: failed:$failed; what was produced is in $TEST_EVIDENCE" >&2
     exit 1
@@ -39,7 +39,7 @@ failed=
 if [ "$#" -gt 0 ]; then
   case "$*" in *sdk-*) sdks ;; esac
   tests chosen --test-concurrency=1 "$@" || failed="$failed chosen"
-  search
+  search chosen
   exit
 fi
 
@@ -50,4 +50,4 @@ tests unit --test-isolation=none $(files test/tidy.test.ts test/unit test/contra
 # These open sockets, start processes and containers: a process for each file, so that none can hide another's leak.
 # shellcheck disable=SC2046
 tests e2e --test-concurrency=2 --test-timeout=300000 $(files test/attacks test/e2e) || failed="$failed e2e"
-search
+search whole
