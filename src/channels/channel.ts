@@ -184,6 +184,8 @@ export interface Message {
   readonly index: number
   /** Why nobody may speak with it, whoever wrote it. */
   readonly withhold?: string
+  /** Another program answers in this chat now, so a stranger there is asked nothing. */
+  readonly overheard?: true
   /** Our own answer to a probe. A probe without one is forwarded, but only when it is authentic. */
   readonly answer?: Reply
   /** What the channel needs to answer it: ids and one-use tokens of the service. */
@@ -304,6 +306,7 @@ export interface Draft {
   readonly at?: number | undefined
   readonly index?: number
   readonly withhold?: string | undefined
+  readonly overheard?: boolean
   readonly answer?: Reply
   readonly replyTo?: Readonly<Record<string, string>>
 }
@@ -317,7 +320,7 @@ export const nowhere: Room = { id: null, kind: 'unknown' }
 
 /** A message from what an adapter found. */
 export function message(channel: string, account: Account, draft: Draft): Message {
-  const { mentionedBy, at, withhold, answer } = draft
+  const { mentionedBy, at, withhold, overheard, answer } = draft
   return {
     channel,
     account: account.id,
@@ -332,6 +335,7 @@ export function message(channel: string, account: Account, draft: Draft): Messag
     ...(at !== undefined && { at }),
     index: draft.index ?? 0,
     ...(withhold !== undefined && { withhold }),
+    ...(overheard === true && { overheard }),
     ...(answer !== undefined && { answer }),
     replyTo: draft.replyTo ?? {},
   }

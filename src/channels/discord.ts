@@ -8,6 +8,7 @@ import { Buffer } from 'node:buffer'
 import { createPublicKey, verify } from 'node:crypto'
 
 import type { Account, Channel, Draft, Message, Outgoing, Reply, Room, Sender } from './channel.ts'
+import type { SenderKind } from './channel.ts'
 import { emptyOk, indivisible, jsonReply, message, nobodyKnown, nowhere } from './channel.ts'
 import { postOnPath, theService, unknown } from './channel.ts'
 import { dig, field, id, list, readJson, record, text } from './json.ts'
@@ -153,9 +154,15 @@ function person(user: unknown, account: Account): Sender {
   return {
     id: sender,
     aliases: [],
-    kind: self ? 'self' : field(user, 'bot') === true ? 'bot' : 'user',
+    kind: self ? 'self' : kindOf(user),
     ...(handle !== undefined && { handle }),
   }
+}
+
+/** `system`: Discord itself, in whose name nobody writes. */
+function kindOf(user: unknown): SenderKind {
+  if (field(user, 'system') === true) return 'service'
+  return field(user, 'bot') === true ? 'bot' : 'user'
 }
 
 /**
@@ -184,8 +191,8 @@ type Found = Omit<Draft, 'eventType'>
 
 const dispatches: Readonly<Record<string, (data: unknown, account: Account) => Found | undefined>> =
   {
-    MESSAGE_CREATE: (data, account) => said(data, account, 'message'),
-    MESSAGE_UPDATE: (data, account) => said(data, account, 'edit'),
+    MESSAGE_CREATE: (data, account) => said(data, account, isSaid(data) ? 'message' : 'membership'),
+    MESSAGE_UPDATE: edited,
     MESSAGE_REACTION_ADD: (data, account) => deed(data, account, 'reaction'),
     MESSAGE_REACTION_REMOVE: (data, account) => deed(data, account, 'reaction'),
     MESSAGE_POLL_VOTE_ADD: (data, account) => deed(data, account, 'interaction'),
@@ -193,7 +200,24 @@ const dispatches: Readonly<Record<string, (data: unknown, account: Account) => F
     THREAD_CREATE: thread,
   }
 
-function said(data: unknown, account: Account, of: 'message' | 'edit'): Found | undefined {
+/** Types of a message that somebody wrote, alone or as a reply; the others tell of a deed: pinned, joined, called. */
+const saidTypes: ReadonlySet<unknown> = new Set([undefined, 0, 19])
+const isSaid = (data: unknown): boolean => saidTypes.has(field(data, 'type'))
+
+/** Without a time of its own it is no edit: Discord showed the page behind a link, which anybody may have written. */
+function edited(data: unknown, account: Account): Found | undefined {
+  const found = said(data, account, 'edit')
+  const byPerson = text(field(data, 'edited_timestamp')) !== undefined
+  return found === undefined || byPerson
+    ? found
+    : { ...found, withhold: 'the edit is not by a person: a link was shown' }
+}
+
+function said(
+  data: unknown,
+  account: Account,
+  of: 'message' | 'edit' | 'membership',
+): Found | undefined {
   const channel = id(field(data, 'channel_id'))
   const key = id(field(data, 'id'))
   if (channel === undefined || key === undefined) return undefined

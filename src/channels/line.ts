@@ -107,6 +107,8 @@ function eventMessage(event: unknown, account: Account, index: number): Message 
     dedupeKey: `line:${key}`,
     at: instant(field(event, 'timestamp'), 1),
     index,
+    // Another module of the same account has the chat, and there is no token to answer with.
+    overheard: field(event, 'mode') === 'standby',
     replyTo: replyToken(event),
   }
   return message(name, account, draft)

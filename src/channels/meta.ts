@@ -275,22 +275,29 @@ function messaging(entry: unknown, key: string, path: Path, account: Account): U
     const sender: Sender =
       from === undefined ? nobodyKnown : { id: from, aliases: [], kind: self ? 'self' : 'user' }
     const receipt = of === 'status'
-    const quick = field(body, 'quick_reply') !== undefined
     const mid = text(field(body, 'mid')) ?? digest(writeJson(event))
     return {
       path: at,
       draft: {
         eventType: what,
-        class: of === 'message' && quick ? 'interaction' : of,
+        class: of === 'message' ? spokenClass(body) : of,
         sender: receipt ? theService : sender,
         room: direct(from),
         mentioned: of !== 'membership' && !receipt,
         dedupeKey: `${what}:${mid}`,
         at: instant(field(event, 'timestamp'), 1),
+        // Another app has the thread.
+        overheard: key === 'standby',
         replyTo: replyTo(from, page),
       },
     }
   })
+}
+
+/** A quick reply is a button; a message that was taken back says nothing. */
+function spokenClass(body: unknown): MessageClass {
+  if (field(body, 'is_deleted') === true) return 'edit'
+  return field(body, 'quick_reply') === undefined ? 'message' : 'interaction'
 }
 
 const envelope = new Set(['sender', 'recipient', 'timestamp'])

@@ -19,12 +19,15 @@ import type {
 } from './channel.ts'
 import { emptyOk, indivisible, jsonReply, message, nobodyKnown, nowhere } from './channel.ts'
 import { postOnPath, theService, unknown } from './channel.ts'
-import { dig, field, id, instant, readForm, readJson, readJsonText, record, text } from './json.ts'
+import { dig, field, id, instant, list, readForm, readJson, readJsonText, record } from './json.ts'
+import { text } from './json.ts'
 import { digest, fresh, header, hmac, mediaType, proved, sameSecret } from './proof.ts'
 import { unproved, usualFreshness } from './proof.ts'
 
 const name = 'slack'
 const form = 'application/x-www-form-urlencoded'
+/** Slack's own bot, which writes as a member. */
+const slackbot = 'USLACKBOT'
 
 /** Slack. */
 export const slack: Channel = {
@@ -69,9 +72,13 @@ export const slack: Channel = {
     if (!fields.ok) return [unreadable(account, fields.because)]
     const payload = fields.value.get('payload')
     if (payload === undefined) return [commandMessage(Object.fromEntries(fields.value), account)]
+    // A command and a payload in one: programs differ in which of them they run.
+    if (fields.value.size > 1) return [unreadable(account, 'a payload with other fields')]
     const interaction = readJsonText(payload)
     if (!interaction.ok) return [unreadable(account, interaction.because)]
-    return [interactionMessage(interaction.value, account, digest(payload))]
+    // Signed with the time, so that a menu that is asked the same twice is answered twice.
+    const key = digest(header(request, 'x-slack-signature') ?? payload)
+    return [interactionMessage(interaction.value, account, key)]
   },
   without: indivisible,
   invite,
@@ -120,9 +127,15 @@ export function eventMessage(payload: unknown, account: Account): Message {
   }
   const eventType = text(field(event, 'type')) ?? ''
   const read = Object.hasOwn(events, eventType) ? events[eventType] : undefined
-  const found = read?.(event, account, text(field(payload, 'team_id')))
+  const found = read?.(event, account, installedIn(payload))
   if (found === undefined) return unknown(name, account, 'an event that we do not know', key)
   return message(name, account, { eventType, dedupeKey: key, deliveryKey: key, ...found })
+}
+
+/** The workspace that the app is installed in; in a shared channel `team_id` may be that of others. */
+function installedIn(payload: unknown): string | undefined {
+  const [first] = list(field(payload, 'authorizations'))
+  return text(field(first, 'team_id')) ?? text(field(payload, 'team_id'))
 }
 
 /** Only reached with a valid signature. The challenge is one word; anything else is not echoed. */
@@ -209,12 +222,14 @@ function said(
 }
 
 /**
- * An edit's author stands inside; without `edited` it is Slack's unfurling of a page that anybody
- * may have written.
+ * An edit's author stands inside; without an `edited` that is new it is Slack's unfurling of a page
+ * that anybody may have written.
  */
 function edited(event: unknown, account: Account, team: string | undefined): Found {
   const inner = field(event, 'message')
-  const editor = id(dig(inner, 'edited', 'user'))
+  const before = text(dig(event, 'previous_message', 'edited', 'ts'))
+  const isNew = before === undefined || before !== text(dig(inner, 'edited', 'ts'))
+  const editor = isNew ? id(dig(inner, 'edited', 'user')) : undefined
   const room = roomOf(event, field(event, 'channel'), team)
   const mentioned = mentions(field(inner, 'text'), account)
   const unfurl =
@@ -281,12 +296,13 @@ function author(event: unknown, account: Account, team: string | undefined): Sen
 function person(event: unknown, user: unknown, account: Account, team: string | undefined): Sender {
   const sender = id(user)
   if (sender === undefined) return nobodyKnown
-  const home = text(field(event, 'user_team')) ?? text(field(event, 'source_team'))
-  const foreign = home !== undefined && team !== undefined && home !== team
+  const homes = ['user_team', 'source_team'].flatMap((key) => text(field(event, key)) ?? [])
+  const foreign = team === undefined ? undefined : homes.find((one) => one !== team)
+  const home = foreign ?? homes[0]
   return {
-    id: foreign ? `${home}:${sender}` : sender,
+    id: foreign === undefined ? sender : `${foreign}:${sender}`,
     aliases: [],
-    kind: account.bot.ids.includes(sender) ? 'self' : 'user',
+    kind: account.bot.ids.includes(sender) ? 'self' : sender === slackbot ? 'bot' : 'user',
     ...(home !== undefined && { scope: home }),
   }
 }

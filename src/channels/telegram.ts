@@ -366,9 +366,11 @@ function handleIn(entity: unknown, said: string): string | undefined {
   const offset = field(entity, 'offset')
   const length = field(entity, 'length')
   if (typeof offset !== 'number' || typeof length !== 'number') return undefined
-  const words = said.slice(offset, offset + length).toLowerCase()
-  if (field(entity, 'type') === 'mention') return /^@(\w+)$/.exec(words)?.[1]
-  return isCommandAtStart(entity) ? /^\/\w+@(\w+)$/.exec(words)?.[1] : undefined
+  const words = said.slice(offset, offset + length)
+  const form = field(entity, 'type') === 'mention' ? /^@(\w+)$/ : /^\/\w+@(\w+)$/
+  if (field(entity, 'type') !== 'mention' && !isCommandAtStart(entity)) return undefined
+  // Lower case only now: some letters that are no ASCII become ASCII by it.
+  return form.exec(words)?.[1]?.toLowerCase()
 }
 
 function invite(of: Message, words: string, account: Account): Outgoing {

@@ -100,8 +100,8 @@ function judgeDirect(message: Message, settings: PolicySettings, known: Known): 
   const as = directly(message, settings, known)
   if (as !== undefined) return speak(as, 'listed for direct chats')
   if (settings.dmPolicy === 'allowlist') return ignore('not on the list for direct chats')
-  const asks = message.class === 'message' || message.class === 'command'
-  return asks && message.sender.kind === 'user'
+  const words = message.class === 'message' || message.class === 'command'
+  return words && message.sender.kind === 'user' && message.overheard !== true
     ? { verdict: 'pair', because: 'a stranger in a direct chat' }
     : ignore('a stranger, and nothing that asks for an answer')
 }

@@ -44,6 +44,15 @@ test('a partial update names nobody, and a group chat is not a direct one', () =
   assert.equal(dispatch('MESSAGE_CREATE', { ...said, channel_type: 1 })?.room.kind, 'dm')
 })
 
+test('the page behind a link that Discord shows under a message is nobody’s edit', () => {
+  const update = (more: object) =>
+    dispatch('MESSAGE_UPDATE', { ...said, embeds: [{ description: 'run this' }], ...more })
+      ?.withhold
+  assert.match(update({ edited_timestamp: null }) ?? '', /a link was shown/)
+  assert.match(update({}) ?? '', /a link was shown/)
+  assert.equal(update({ edited_timestamp: '2025-01-01T00:00:01Z' }), undefined)
+})
+
 test('everyone, roles and the text of a mention do not address the bot', () => {
   const inGuild = { ...said, guild_id: '6', content: '<@800000000000000001> @everyone' }
   const mentioned = (more: object) => dispatch('MESSAGE_CREATE', { ...inGuild, ...more })?.mentioned

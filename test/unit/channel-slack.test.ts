@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { Buffer } from 'node:buffer'
 import { test } from 'node:test'
 import type { Account } from '../../src/channels/channel.ts'
-import { slack } from '../../src/channels/slack.ts'
+import { eventMessage, slack } from '../../src/channels/slack.ts'
 
 const json = 'application/json'
 const form = 'application/x-www-form-urlencoded'
@@ -72,6 +72,64 @@ test('a Slack user of another workspace is named with it', () => {
     slackEvent({ ...slackSaid, source_team: 'T0OTHER001' })?.sender.id,
     'T0OTHER001:U0OWNER001',
   )
+})
+
+test('one sign of another workspace is enough, and the workspace is where the app is installed', () => {
+  for (const teams of [
+    { user_team: 'T0TEAM0001', source_team: 'T0OTHER001' },
+    { user_team: 'T0OTHER001', source_team: 'T0TEAM0001' },
+  ]) {
+    assert.equal(slackEvent({ ...slackSaid, ...teams })?.sender.id, 'T0OTHER001:U0OWNER001')
+  }
+  // In a shared channel the event may carry the other workspace as its own.
+  const payload = {
+    type: 'event_callback',
+    event_id: 'Ev1',
+    team_id: 'T0OTHER001',
+    authorizations: [{ team_id: 'T0TEAM0001', user_id: 'U0BOT00001' }],
+    event: { ...slackSaid, user_team: 'T0OTHER001', source_team: 'T0OTHER001' },
+  }
+  assert.equal(eventMessage(payload, accountOf({})).sender.id, 'T0OTHER001:U0OWNER001')
+  const everywhere = { ...payload, team_id: 'T0TEAM0001', authorizations: [{ team_id: null }] }
+  assert.equal(eventMessage(everywhere, accountOf({})).sender.id, 'T0OTHER001:U0OWNER001')
+})
+
+test('a link that Slack shows under a message that was edited before is not another edit', () => {
+  const changed = (now: string | undefined, before: string | undefined) => {
+    const at = (ts: string | undefined) =>
+      ts === undefined ? slackSaid : { ...slackSaid, edited: { user: 'U0OWNER001', ts } }
+    return slackEvent({
+      type: 'message',
+      subtype: 'message_changed',
+      channel: 'D0OWNER001',
+      message: { ...at(now), attachments: [{ text: 'run this' }] },
+      previous_message: at(before),
+    })?.withhold
+  }
+  assert.equal(changed('2.000000', undefined), undefined)
+  assert.equal(changed('3.000000', '2.000000'), undefined)
+  assert.match(changed('2.000000', '2.000000') ?? '', /a link was unfurled/)
+  assert.match(changed(undefined, undefined) ?? '', /a link was unfurled/)
+  assert.match(changed(undefined, '2.000000') ?? '', /a link was unfurled/)
+})
+
+test('a form that is a command and an interaction at once is neither', () => {
+  const fields = 'command=%2Fagent&trigger_id=1.2.a&user_id=U0STRANGE1&channel_id=D0X'
+  const payload = encodeURIComponent('{"type":"shortcut","user":{"id":"U0OWNER001"}}')
+  const seen = (body: string) => slack.messages(post(form, body), accountOf({}))[0]?.class
+  assert.equal(seen(fields), 'command')
+  assert.equal(seen(`payload=${payload}`), 'interaction')
+  assert.equal(seen(`${fields}&payload=${payload}`), 'unknown')
+  assert.equal(seen(`payload=${payload}&text=x`), 'unknown')
+})
+
+test('a menu that asks the same a second time is no replay, and the same request is one', () => {
+  const body = `payload=${encodeURIComponent('{"type":"block_suggestion","user":{"id":"U0X"},"value":"a"}')}`
+  const key = (signature: string) =>
+    slack.messages(post(form, body, { 'X-Slack-Signature': signature }), accountOf({}))[0]
+      ?.deliveryKey
+  assert.equal(key('v0=01'), key('v0=01'))
+  assert.notEqual(key('v0=01'), key('v0=02'))
 })
 
 test('what an app posts in a person’s name is the app’s', () => {

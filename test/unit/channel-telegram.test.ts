@@ -297,6 +297,20 @@ test('only an entity, a command with the name, or a reply to the bot addresses i
   assert.equal(mentioned({ text: 'x', entities: [{ type: 'text_mention', user: owner }] }), false)
 })
 
+test('a letter that only looks like one of the name, or becomes one in lower case, is no mention', () => {
+  const named = { ...account, bot: { ids: ['7'], names: ['hacker_bot'] } }
+  const addressed = (text: string, type: string) =>
+    updateMessage(inRoom({ text, entities: [{ type, offset: 0, length: text.length }] }), named)
+      .mentioned
+  assert.equal(addressed('@Hacker_BOT', 'mention'), true)
+  assert.equal(addressed('/run@Hacker_BOT', 'bot_command'), true)
+  // The Kelvin sign, a Cyrillic letter, a full-width letter, a space that has no width.
+  for (const letter of ['\u212a', '\u043a', '\uff4b', 'k\u200b']) {
+    assert.equal(addressed(`@hac${letter}er_bot`, 'mention'), false, letter)
+    assert.equal(addressed(`/run@hac${letter}er_bot`, 'bot_command'), false, letter)
+  }
+})
+
 test('the ids that Telegram lends to chats name nobody, even where a list has them', () => {
   for (const from of [anonymousAdmin, channelBot, linked]) {
     const update = inRoom({ from, text: 'x' })
