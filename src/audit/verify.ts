@@ -71,7 +71,7 @@ export async function verifyAudit(dir: string, options: VerifyOptions = {}): Pro
     await walk.file(file, index === files.length - 1)
     if (walk.broken !== undefined) break
   }
-  await walk.end()
+  await walk.end(key !== undefined)
   await signed.close()
   return walk.verdict(files.length)
 }
@@ -139,8 +139,8 @@ class Walk {
     return undefined
   }
 
-  /** What only the whole log can show: a missing beginning, a missing end. */
-  async end(): Promise<void> {
+  /** What only the whole log can show: a missing beginning, a missing end, or all of it. */
+  async end(hasKey: boolean): Promise<void> {
     if (this.broken !== undefined) return
     const lastSeq = this.#head?.seq ?? 0
     if (this.#firstSeq > this.#firstKept && this.#firstSeq > this.#from) {
@@ -151,8 +151,14 @@ class Walk {
     }
     const beyond = await this.#signed.beyond(lastSeq)
     const seq = lastSeq + 1
-    if (beyond !== undefined) {
-      this.broken = { file: 'checkpoints.jsonl', line: 0, seq, because: beyond }
+    // The key is made for the first checkpoint, so where it is there was one, and there were records.
+    const erased =
+      hasKey && this.#records === 0
+        ? 'the log is empty, but its key was made when the first records were signed: they are gone'
+        : undefined
+    const because = beyond ?? erased
+    if (because !== undefined) {
+      this.broken = { file: 'checkpoints.jsonl', line: 0, seq, because }
     }
   }
 

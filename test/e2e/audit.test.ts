@@ -324,6 +324,20 @@ test('a log whose file is removed or cut while it is written goes on in a new on
   }
 })
 
+test('a log that was emptied does not verify, and one that was never written does', async (t) => {
+  const { dir } = await freshHome(t)
+  await mkdir(dir, { mode: 0o700 })
+  assert.equal((await verifyAudit(dir)).ok, true)
+  const log = openLog(t, dir)
+  await fill(log, 3)
+  await log.close()
+  for (const name of await readdir(dir)) await rm(join(dir, name))
+  const { ok, broken } = await verifyAudit(dir)
+  assert.equal(ok, false)
+  assert.equal(broken?.seq, 1)
+  assert.match(broken.because, /the log is empty, but its key .* they are gone/)
+})
+
 test('a link, a second name or a foreign mode is refused or mended at start', async (t) => {
   const linked = await freshHome(t)
   await mkdir(linked.dir, { mode: 0o700 })
