@@ -142,10 +142,11 @@ function explain(verdict: Verdict): string[] {
   const { broken, checkpoints, firstSeq, lastSeq } = verdict
   if (broken !== undefined) {
     const place = broken.line === 0 ? broken.file : `${broken.file} line ${broken.line}`
-    return [
-      `broken at seq ${broken.seq} (${place}): ${printable(broken.because)}`,
-      `${verdict.records} records before it are as they were written`,
-    ]
+    const lines = [`broken at seq ${broken.seq} (${place}): ${printable(broken.because)}`]
+    if (verdict.records > 0) {
+      lines.push(`${verdict.records} records before it are as they were written`)
+    }
+    return lines
   }
   if (verdict.records === 0) return ['ok: the log has no records']
   const lines = [
