@@ -275,16 +275,19 @@ function messaging(entry: unknown, key: string, path: Path, account: Account): U
     const sender: Sender =
       from === undefined ? nobodyKnown : { id: from, aliases: [], kind: self ? 'self' : 'user' }
     const receipt = of === 'status'
-    const mid = text(field(body, 'mid')) ?? digest(writeJson(event))
+    const found = of === 'message' ? spokenClass(body) : of
+    // What was done to a message, its taking back too, has the "mid" of that message.
+    const isNew = found !== 'edit' && (what === 'message' || what === 'postback')
+    const mid = isNew ? text(field(body, 'mid')) : undefined
     return {
       path: at,
       draft: {
         eventType: what,
-        class: of === 'message' ? spokenClass(body) : of,
+        class: found,
         sender: receipt ? theService : sender,
         room: direct(from),
         mentioned: of !== 'membership' && !receipt,
-        dedupeKey: `${what}:${mid}`,
+        dedupeKey: `${what}:${mid ?? digest(writeJson(event))}`,
         at: instant(field(event, 'timestamp'), 1),
         // Another app has the thread.
         overheard: key === 'standby',

@@ -212,6 +212,27 @@ test('Messenger and Instagram: echoes are the bot itself, receipts pass, several
   assert.deepEqual(seen(whatsapp, request('page')), ['unknown:unknown'])
 })
 
+test('Messenger: each reaction to one message and each edit of it is a delivery of its own', () => {
+  const keyOf = (time: number, more: object) => {
+    const event = { sender: { id: '501' }, recipient: { id: '1001' }, timestamp: time, ...more }
+    const body = JSON.stringify({ object: 'page', entry: [{ id: '1001', messaging: [event] }] })
+    return messenger.messages(signed(body), meta)[0]?.deliveryKey
+  }
+  const reacted = (emoji: string) => ({ reaction: { mid: 'm1', action: 'react', emoji } })
+  const edited = (text: string) => ({ message_edit: { mid: 'm1', text } })
+  for (const [first, second] of [
+    [reacted('a'), reacted('b')],
+    [edited('a'), edited('b')],
+  ] as const) {
+    assert.notEqual(keyOf(1, first), keyOf(2, second))
+    assert.notEqual(keyOf(1, first), keyOf(2, first))
+    assert.equal(keyOf(1, first), keyOf(1, first))
+  }
+  const said = { message: { mid: 'm1', text: 'x' } }
+  assert.equal(keyOf(1, said), keyOf(2, said))
+  assert.notEqual(keyOf(1, said), keyOf(1, { message: { mid: 'm1', is_deleted: true } }))
+})
+
 test("Meta's challenge is echoed only for our verify token and never forwarded", async () => {
   const get = (query: string): WebhookRequest => ({
     method: 'GET',
