@@ -242,7 +242,6 @@ function replyTo(to: string | undefined, from: string | undefined): Record<strin
 
 /** A receipt for something that the bot sent. */
 function delivered(of: unknown, path: Path): Unit {
-  const key = `${text(field(of, 'id')) ?? '?'}:${text(field(of, 'status')) ?? '?'}`
   return {
     path,
     draft: {
@@ -250,7 +249,8 @@ function delivered(of: unknown, path: Path): Unit {
       class: 'status',
       sender: theService,
       room: direct(id(field(of, 'recipient_id'))),
-      dedupeKey: `status:${key}`,
+      // In a group each of its people has their own for the one message.
+      dedupeKey: `status:${digest(writeJson(of ?? null))}`,
     },
   }
 }

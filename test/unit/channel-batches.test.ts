@@ -127,6 +127,17 @@ test('a WhatsApp receipt beside a stranger stays, and parts that nobody knows ca
   assert.ok(!again.body.includes('calls') && !again.body.includes('history'))
 })
 
+test('WhatsApp: the receipts of several people of a group for one message are each a delivery', () => {
+  const read = (participant: string) => ({
+    ...{ id: 'wamid.x', status: 'read', timestamp: '1', recipient_id: 'g1' },
+    ...{ recipient_type: 'group', recipient_participant_id: participant },
+  })
+  const statuses = [read('1'), read('2'), read('1')]
+  const [one, two, again] = whatsapp.messages(signed(wa(change({ statuses }))), meta)
+  assert.notEqual(one?.deliveryKey, two?.deliveryKey)
+  assert.equal(one?.deliveryKey, again?.deliveryKey)
+})
+
 test('numbers and hidden numbers of WhatsApp are the ids, contacts never', () => {
   const request = signed(
     wa(
