@@ -32,6 +32,11 @@ export type Entry = { readonly id: string } | { readonly problem: string }
 export function senderEntry(channel: string, rule: IdRule, entry: string): Entry {
   const wrong = common(channel, entry)
   if (wrong !== undefined) return { problem: wrong }
+  // Letters of another alphabet and invisible ones make another person look like the one who is meant (UTS 39).
+  if (/[^\x20-\x7e]/.test(entry)) {
+    const what = 'has a character outside of ASCII, so it may be one that only looks like an id'
+    return { problem: `${escaped(shown(entry))} ${what}: ${rule.remedy}` }
+  }
   const bare = stripped(channel, rule, entry)
   const id = rule.canonical?.(bare) ?? bare
   if (rule.sender.test(id)) return { id }
@@ -71,6 +76,14 @@ function describe(entry: string): string {
   if (/^@[^:]+$/.test(entry)) return 'a handle'
   if (/^[^@\s]+@[^@\s]+$/.test(entry)) return 'an e-mail address'
   return 'not a stable id of this channel'
+}
+
+/** Text in plain ASCII, everything else as `\\uXXXX`. */
+export function escaped(text: string): string {
+  return text.replace(
+    /[^\x20-\x7e]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
 }
 
 /** The entry in quotes, cut, for a message. */

@@ -47,7 +47,8 @@ export const nextcloudTalk: Channel = {
   ],
   ids: {
     prefixes: ['nextcloud-talk:', 'nc-talk:', 'nc:'],
-    sender: /^(?:users\/[^\s/]{1,64}|federated_users\/[^\s/]+@[^\s/]+|bots\/[\w-]{3,64})$/,
+    sender:
+      /^(?:users\/[^\s/](?:[^/]{0,62}[^\s/])?|federated_users\/[^\s/]+@[^\s/]+|bots\/[\w-]{3,64})$/,
     room: /^[a-z0-9]{4,30}$/,
     remedy: 'use users/ and the account name, not the display name',
     canonical: (of) => (/^[^\s/@]{1,64}$/.test(of) ? `users/${of}` : of),

@@ -4,7 +4,7 @@ import { parseDuration } from '../config/readers.ts'
 import { Failure } from '../errors.ts'
 import type { ReviewFinding, SenderView } from '../senders/operations.ts'
 import type { Command, ExitCode, OptionRow } from './command.ts'
-import { instant, table } from './table.ts'
+import { instant, printable, table } from './table.ts'
 
 const account: OptionRow = {
   type: 'string',
@@ -49,7 +49,8 @@ const add: Command = {
     })) as SenderView
     const until =
       view.expiresAt === undefined ? 'until removed' : `until ${instant(view.expiresAt)}`
-    io.out(json ? JSON.stringify(view) : `${view.channel}:${view.sender} may speak ${until}`)
+    const who = `${view.channel}:${printable(view.sender)}`
+    io.out(json ? JSON.stringify(view) : `${who} may speak ${until}`)
     return 0
   },
 }
@@ -69,7 +70,7 @@ const remove: Command = {
       readonly stillListed: readonly string[]
     }
     const { stillListed, removed } = answer
-    const who = `${answer.channel}:${answer.sender}`
+    const who = `${answer.channel}:${printable(answer.sender)}`
     if (json) io.out(JSON.stringify(answer))
     else if (removed.length > 0) io.out(`${who} is off the list`)
     if (stillListed.length === 0) return 0
@@ -106,7 +107,7 @@ function lines(views: readonly (SenderView & { readonly why?: string })[]): read
     ...(reviewed ? [view.why ?? ''] : []),
     view.channel,
     view.account,
-    view.sender,
+    printable(view.sender),
     view.from,
     view.since === undefined ? '-' : instant(view.since),
     view.lastSpoke === undefined ? 'never' : instant(view.lastSpoke),

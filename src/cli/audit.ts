@@ -7,6 +7,7 @@ import { parseDuration } from '../config/readers.ts'
 import { Failure } from '../errors.ts'
 import { homeOf } from '../home.ts'
 import type { Call, Command, ExitCode, OptionRow } from './command.ts'
+import { printable } from './table.ts'
 
 const dir: OptionRow = {
   type: 'string',
@@ -248,18 +249,6 @@ function describe(record: AuditRecord): string {
     if (value !== undefined && value !== '') words.push(`${name}=${printable(String(value))}`)
   }
   return words.join(' ')
-}
-
-/**
- * Text as a terminal may show it: everything that is not plain becomes a JSON string (CWE-117,
- * CWE-150).
- */
-function printable(text: string): string {
-  if (/^[\x21-\x7e]+$/.test(text)) return text
-  return JSON.stringify(text).replace(
-    /[^\x20-\x7e]/g,
-    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  )
 }
 
 function folderOf({ options, io }: Call): string {

@@ -3,7 +3,7 @@ import { callAdmin } from '../admin/client.ts'
 import type { PairingRequest } from '../senders/book.ts'
 import { gatewayPlace, type Place } from '../senders/place.ts'
 import type { Command, ExitCode } from './command.ts'
-import { instant, table } from './table.ts'
+import { instant, printable, table } from './table.ts'
 
 type Shown = Omit<PairingRequest, 'replyTo'>
 
@@ -36,7 +36,7 @@ const list: Command = {
       const rows = requests.map((one) => [
         one.channel,
         one.account,
-        one.sender,
+        printable(one.sender),
         one.code,
         instant(one.createdAt),
         instant(one.expiresAt),
@@ -68,7 +68,7 @@ const approve: Command = {
     }
     const gateway = String(channel).toLowerCase() === gatewayPlace.channel
     const may = gateway ? 'may come in' : `may speak in direct chats (account ${account})`
-    io.out(`${String(channel)}:${sender} ${may}`)
+    io.out(`${String(channel)}:${printable(sender)} ${may}`)
     if (notify && !notified) io.err('the sender could not be told: the channel has no way for it')
     return 0
   },
@@ -81,7 +81,8 @@ const deny: Command = {
   run: async ({ positionals: [channel, code], json, io }) => {
     const answer = await callAdmin(io.env, 'pairing.deny', { channel, code })
     const { sender } = answer as { readonly sender: string }
-    io.out(json ? JSON.stringify(answer) : `dropped the request of ${String(channel)}:${sender}`)
+    const who = `${String(channel)}:${printable(sender)}`
+    io.out(json ? JSON.stringify(answer) : `dropped the request of ${who}`)
     return 0
   },
 }
@@ -96,9 +97,8 @@ const revoke: Command = {
     const input = { channel, sender, ...(account === undefined ? {} : { account }) }
     const answer = await callAdmin(io.env, 'pairing.revoke', input)
     const found = answer as { readonly channel: string; readonly sender: string }
-    io.out(
-      json ? JSON.stringify(answer) : `${found.channel}:${found.sender} is not paired any more`,
-    )
+    const who = `${found.channel}:${printable(found.sender)}`
+    io.out(json ? JSON.stringify(answer) : `${who} is not paired any more`)
     return 0
   },
 }

@@ -1,4 +1,5 @@
-/** Columns and times as commands print them. */
+/** Columns, times and words of others as commands print them. */
+import { escaped } from '../channels/entries.ts'
 
 /** Rows under a head, each column as wide as its widest cell. */
 export function table(
@@ -13,6 +14,14 @@ export function table(
       .join('  ')
       .trimEnd(),
   )
+}
+
+/**
+ * Text as a terminal may show it: everything that is not plain becomes a JSON string (CWE-117,
+ * CWE-150).
+ */
+export function printable(text: string): string {
+  return /^[\x21-\x7e]+$/.test(text) ? text : escaped(JSON.stringify(text))
 }
 
 /** UTC to the minute, what a person compares with today, or to the second. */

@@ -1,6 +1,6 @@
 /** What the command line and the admin socket can do about people; one function for both. */
 import type { Message } from '../channels/channel.ts'
-import type { Entry } from '../channels/entries.ts'
+import { escaped, type Entry } from '../channels/entries.ts'
 import { Failure } from '../errors.ts'
 import { days, minutes } from '../limits.ts'
 import type { PairingBook, PairingRequest } from './book.ts'
@@ -81,8 +81,8 @@ export function peopleOperations(context: PeopleContext): Readonly<Record<string
       return { channel: name, account: request.account, sender: request.sender }
     },
     'pairing.revoke': async (input) => {
-      const who = await whoOf(input, [])
       await fresh()
+      const who = await whoOf(input, [], context)
       return { ...who, removed: await revoke(context, who) }
     },
     'allowlist.list': async (input) => {
@@ -96,8 +96,8 @@ export function peopleOperations(context: PeopleContext): Readonly<Record<string
       return add(context, await whoOf(input, ['expiresInMs', 'note']), lifeOf(expiresInMs), note)
     },
     'allowlist.remove': async (input) => {
-      const who = await whoOf(input, [])
       await fresh()
+      const who = await whoOf(input, [], context)
       return remove(context, who)
     },
     'allowlist.review': async (input) => {
@@ -266,15 +266,35 @@ interface Who {
 
 const whoFields = ['channel', 'sender', 'account']
 
-async function whoOf(input: unknown, more: readonly string[]): Promise<Who> {
+/** `known` are those who may be named by the very id of their messages, whether a list would take it or not. */
+async function whoOf(
+  input: unknown,
+  more: readonly string[],
+  known?: Pick<PeopleContext, 'list' | 'book'>,
+): Promise<Who> {
   const { channel, sender, account } = fieldsOf(input, [...whoFields, ...more])
   const { normaliseEntry } = await import('../channels/all.ts')
   const name = await channelOf(channel)
   const given = textOf(sender, 'a sender')
+  const of = account === undefined ? undefined : textOf(account, '--account')
+  const there = known === undefined ? undefined : asKnown(known, name, given)
+  if (there !== undefined) return { channel: name, sender: there, account: of }
   const entry = name === gatewayPlace.channel ? identityEntry(given) : normaliseEntry(name, given)
   if ('problem' in entry) throw bad('SENDER_ID', `${entry.problem}.`)
-  const of = account === undefined ? undefined : textOf(account, '--account')
   return { channel: name, sender: entry.id, account: of }
+}
+
+/** The sender who was let in, or who asks, under exactly this id, or with its escapes for what is not plain. */
+function asKnown(
+  { list, book }: Pick<PeopleContext, 'list' | 'book'>,
+  channel: string,
+  given: string,
+): string | undefined {
+  const here = [...list.all(), ...book.pending()].filter((one) => one.channel === channel)
+  const found =
+    here.find(({ sender }) => sender === given) ??
+    here.find(({ sender }) => escaped(sender) === given)
+  return found?.sender
 }
 
 /** An identity that somebody vouches for, as the lists show it. */

@@ -11,6 +11,7 @@ import { eventually, type TestSidecar } from '../support/sidecar.ts'
 import {
   bodiesAt,
   codeIn,
+  generic,
   line,
   post,
   publicHost,
@@ -184,6 +185,33 @@ test('senders are added and taken off by id, at once', async (t) => {
   const configured = await run('remove', 'telegram', telegram.owner)
   assert.equal(configured.code, 1)
   assert.match(configured.err, /remove the entry in channels\.telegram\.allowFrom/)
+})
+
+test('an id that a stranger chose moves nothing on the terminal, and is taken as it is shown', async (t) => {
+  const api = await startService(t)
+  const sidecar = await startChannels(t, api, { only: [generic] })
+  const sender = 'o\u202elga \u009b2J\u200b'
+  const shown = 'o\\u202elga \\u009b2J\\u200b'
+  await say(sidecar, generic, sender)
+  const asked = await command(sidecar.home, 'pairing', 'list')
+  assert.ok(asked.out.includes(` "${shown}" `), asked.out)
+  const code = (await json(sidecar, 'pairing', 'list')).requests[0]?.code ?? ''
+  const approved = await command(sidecar.home, 'pairing', 'approve', 'generic', code)
+  assert.ok(approved.out.startsWith(`generic:"${shown}" may speak`), approved.out)
+  await say(sidecar, generic, sender)
+  assert.equal(sidecar.agent.seen.length, 1)
+  const listed = await command(sidecar.home, 'allowlist', 'list')
+  assert.ok(listed.out.includes(` "${shown}" `), listed.out)
+  const revoked = await command(sidecar.home, 'pairing', 'revoke', 'generic', shown)
+  assert.deepEqual([revoked.code, revoked.out], [0, `generic:"${shown}" is not paired any more`])
+  await say(sidecar, generic, sender)
+  assert.equal(sidecar.agent.seen.length, 1)
+  const again = (await json(sidecar, 'pairing', 'list')).requests[0]?.code ?? ''
+  const denied = await command(sidecar.home, 'pairing', 'deny', 'generic', again)
+  assert.equal(denied.out, `dropped the request of generic:"${shown}"`)
+  for (const { out } of [asked, approved, listed, revoked, denied]) {
+    assert.match(out, /^[\x20-\x7e\n]*$/)
+  }
 })
 
 test('a review shows who has not spoken, and says so with its exit code', async (t) => {

@@ -110,6 +110,37 @@ test('a pairing is revoked by any spelling of the id, with a request that waits'
   )
 })
 
+test('whoever was let in can be taken out, whatever the id looks like', async () => {
+  const odd = [
+    ...['Anna Maria', '*', ' 7', '7 ', '@olga', 'telegram:7', 'tg:7', 'accessGroup:7', 'a\\u0062'],
+    'o\u202elga',
+    '\u009b2J',
+    'о\u043bga',
+  ]
+  for (const verb of ['pairing.revoke', 'allowlist.remove']) {
+    for (const sender of odd) {
+      const { run, ask, list, book } = await operating()
+      await run('pairing.approve', { channel: 'telegram', code: await ask(sender) })
+      // Another one, whom an entry of the same spelling would mean.
+      await list.admit({ ...place, sender: '7', kind: 'paired', since: 0 })
+      await run(verb, { channel: 'telegram', sender })
+      assert.ok(!list.known(place).paired.has(sender), `${verb} ${sender}`)
+      assert.ok(list.known(place).paired.has('7'), `${verb} ${sender}`)
+      await ask(sender)
+      await run(verb, { channel: 'telegram', sender })
+      assert.equal(book.pending().length, 0)
+    }
+  }
+})
+
+test('a sender is also meant by the escapes with which a list shows what is not plain', async () => {
+  const { run, ask, list } = await operating()
+  const sender = 'o\u202elga'
+  await run('pairing.approve', { channel: 'telegram', code: await ask(sender) })
+  await run('pairing.revoke', { channel: 'telegram', sender: 'o\\u202elga' })
+  assert.ok(!list.known(place).paired.has(sender))
+})
+
 test('what the owner added is not a pairing: revoke refuses it and approve keeps it', async () => {
   const { run, ask, list } = await operating()
   const code = await ask('7')

@@ -32,6 +32,7 @@ const good: readonly Row[] = [
   ['mattermost', 'rnina9994bde8mua79zqcg5hmo', 'rnina9994bde8mua79zqcg5hmo'],
   ['nextcloud-talk', 'olga', 'users/olga'],
   ['nextcloud-talk', 'users/olga', 'users/olga'],
+  ['nextcloud-talk', 'users/Olga Maria', 'users/Olga Maria'],
   ['nextcloud-talk', 'federated_users/olga@b.example', 'federated_users/olga@b.example'],
   ['zalo', 'zalo:6ede9afa66b88fe6d6a9', '6ede9afa66b88fe6d6a9'],
   ['bluebubbles', 'Olga@Example.com', 'olga@example.com'],
@@ -73,6 +74,13 @@ const handles: readonly [string, string, RegExp][] = [
   ['mattermost', '@olga', /a handle/],
   ['nextcloud-talk', 'guests/0a1b2c', /not a stable id/],
   ['signal', 'olga.01', /not a stable id/],
+  // Letters of another alphabet, an invisible one, and wide digits.
+  ['matrix', '@\u043elga:hs.test', /only looks like.*with its server/],
+  ['matrix', '@olga\u200b:hs.test', /only looks like/],
+  ['nextcloud-talk', 'users/\u043elga', /only looks like/],
+  ['bluebubbles', '\u043elga@example.com', /only looks like/],
+  ['generic', 'u-\uff11', /only looks like/],
+  ['twilio', '\uff0b15551230001', /only looks like/],
 ]
 
 for (const [channel, entry, problem] of handles) {
