@@ -31,7 +31,9 @@ function headersFor(
   const headers = ['Content-Type', 'application/problem+json']
   headers.push('Content-Length', String(Buffer.byteLength(body)), ...ownHeaders)
   if (!more.includes('X-Request-Id')) headers.push('X-Request-Id', requestId)
-  if (code === 'WEBSOCKET_VERSION') headers.push('Sec-WebSocket-Version', '13')
+  if (code === 'WEBSOCKET_VERSION') {
+    headers.push('Sec-WebSocket-Version', '13', 'Upgrade', 'websocket')
+  }
   if (code === 'METHOD_NOT_ALLOWED' && !more.includes('Allow')) {
     headers.push('Allow', allowedMethods.join(', '))
   }
@@ -64,7 +66,8 @@ export function writeRefusal(
   const headers = headersFor(code, requestId, body, options.headers)
   const ends = options.close === true || awaitsBody(response.req)
   if (ends) {
-    headers.push('Connection', 'close')
+    // A 426 says what to upgrade to, and Connection names that header (RFC 9110 §15.5.22, §7.8).
+    headers.push('Connection', code === 'WEBSOCKET_VERSION' ? 'close, Upgrade' : 'close')
     closeGently(response)
   }
   response.writeHead(refusalRow(code).status, headers)
@@ -134,8 +137,12 @@ export function closeGently(response: ServerResponse): void {
   const { socket } = response.req
   if (closing.has(socket)) return
   closing.add(socket)
-  // Node calls destroySoon() on the socket of a last answer; that would reset a client that is still sending.
-  socket.destroySoon = () => linger(socket)
+  lingerAtEnd(socket)
+}
+
+/** Lets a client that is still sending read its last answer: Node's own `destroySoon` would reset it. */
+export function lingerAtEnd(socket: Duplex): void {
+  Object.assign(socket, { destroySoon: () => linger(socket) })
 }
 
 function linger(socket: Duplex): void {

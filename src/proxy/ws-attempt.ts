@@ -5,6 +5,7 @@ import type { Duplex } from 'node:stream'
 
 import { codeOf, type RefusalCode, refusalRow } from '../errors.ts'
 import { challenge } from '../gates/identity.ts'
+import { addressKey } from '../identity/address.ts'
 import { KiB } from '../limits.ts'
 import type { Live, LiveEnd } from './live.ts'
 import { writeRefusalToSocket } from './reply.ts'
@@ -39,6 +40,10 @@ export class Attempt {
   #answered: TunnelEnd | undefined
   readonly #resolve: (end: TunnelEnd) => void
   readonly #onClose = () => this.#closed()
+  /** Half a connection is none here: whoever ends it before the handshake is over could never say anything. */
+  readonly #onEnd = () => {
+    if (this.undecided) this.call.socket.destroy()
+  }
 
   constructor(
     call: UpgradeCall,
@@ -62,17 +67,20 @@ export class Attempt {
     const { facts, identity, socket } = this.call
     // Also what arrives after the answer was written: the cause of a dead connection is not ours to judge.
     socket.on('error', nothing)
-    if (socket.destroyed) {
+    if (socket.destroyed || socket.readableEnded) {
+      socket.destroy()
       this.finish({ status: 0, ...nothingMoved, because: 'the client left' })
       return false
     }
     socket.on('close', this.#onClose)
+    socket.on('end', this.#onEnd)
     const handshake = facts.websocket
     if (handshake === undefined || !wellFormed(handshake.key, handshake.protocols)) {
       this.refuse('UPGRADE_INVALID', 'the handshake is malformed')
       return false
     }
-    const admitted = this.live.admit(identity.id, facts.peer, (reason) => this.#end(reason))
+    const peer = addressKey(facts.peer)
+    const admitted = this.live.admit(identity.id, peer, (reason) => this.#end(reason))
     if (typeof admitted === 'string') {
       const because = `too many sockets of one ${admitted}`
       this.refuse('TOO_MANY_SOCKETS', because, ['Retry-After', retryAfterSeconds])
@@ -128,6 +136,7 @@ export class Attempt {
     this.#stage = 'open'
     this.abandon = nothing
     this.call.socket.off('close', this.#onClose)
+    this.call.socket.off('end', this.#onEnd)
   }
 
   /** Gives the place back and reports the end; a second call does nothing. */

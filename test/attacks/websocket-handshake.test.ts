@@ -352,16 +352,27 @@ for (const road of ['framed', 'opaque'] as const) {
     }
   })
 
-  test(`a client that leaves during the handshake ends the agent's on the ${road} road`, async () => {
-    const agent = await startRawAgent(cleanup, () => undefined)
-    const gateway = await startGateway(cleanup, { road, address: agent.address })
-    const client = new RawClient(gateway.port)
-    await until('the agent has the handshake', () => agent.sockets.length === 1)
-    client.socket.resetAndDestroy()
-    const end = await gateway.end()
-    assert.equal(end.status, 0)
-    await until('the agent’s side is closed', () => agent.sockets[0]?.destroyed === true)
-  })
+  for (const [how, leave] of [
+    ['resets its connection', (socket: Socket) => socket.resetAndDestroy()],
+    ['closes its connection', (socket: Socket) => socket.destroy()],
+  ] as const) {
+    test(`a client that ${how} during the handshake ends the agent's on the ${road} road`, async () => {
+      const agent = await startRawAgent(cleanup, () => undefined)
+      const gateway = await startGateway(cleanup, {
+        road,
+        address: agent.address,
+        settings: { handshakeMs: 3_600_000 },
+      })
+      const client = new RawClient(gateway.port)
+      await until('the agent has the handshake', () => agent.sockets.length === 1)
+      leave(client.socket)
+      const end = await gateway.end()
+      assert.equal(end.status, 0)
+      assert.equal(end.because, 'the client left during the handshake')
+      await until('the agent’s side is closed', () => agent.sockets[0]?.destroyed === true)
+      assert.equal(gateway.live.count(), 0)
+    })
+  }
 
   for (const [reason, status] of [
     ['revoked', 401],

@@ -1,13 +1,17 @@
 /** WebSockets through the whole chain: gates, audit, revocation, caps. */
 import assert from 'node:assert/strict'
+import { connect } from 'node:net'
 import { test, type TestContext } from 'node:test'
 
 import { WebSocket, WebSocketServer } from 'ws'
 
 import { callAdmin } from '../../src/admin/client.ts'
+import { ExternalAgent } from '../../src/agent/external.ts'
+import { startAgent } from '../support/agent.ts'
 import { exchange, head } from '../support/raw.ts'
 import {
   eventually,
+  sidecarFor,
   startSidecar,
   type SidecarOptions,
   type TestSidecar,
@@ -135,6 +139,88 @@ test('sockets of one identity have a cap', async (t) => {
   const after = open(side, side.token)
   await new Promise((resolve) => after.on('open', resolve))
   after.terminate()
+})
+
+test('sockets of one IPv6 network have the cap of one address', async (t) => {
+  const side = await echoSidecar(t, {
+    config: {
+      gateway: { trustedProxies: ['127.0.0.1'] },
+      security: { limits: { webSocket: { maxPerAddress: 1 } } },
+    },
+  })
+  const from = (address: string) =>
+    new WebSocket(`ws://127.0.0.1:${side.port}/ws`, {
+      headers: { Authorization: `Bearer ${side.token}`, 'X-Forwarded-For': address },
+    })
+  const first = from('2001:db8:1:2::1')
+  await new Promise((resolve) => first.on('open', resolve))
+  const neighbour = await exchange(
+    side.port,
+    [handshake(side.token, 'X-Forwarded-For: 2001:db8:1:2:3:4:5:6')],
+    { until: (got) => got.includes('requestId') },
+  )
+  assert.equal(neighbour.status, 429)
+  assert.equal(neighbour.code, 'TOO_MANY_SOCKETS')
+  assert.equal(side.sockets.clients.size, 1)
+  const elsewhere = from('2001:db8:1:3::1')
+  await new Promise((resolve) => elsewhere.on('open', resolve))
+  for (const socket of [first, elsewhere]) socket.terminate()
+})
+
+test('another version is told which one and that it is WebSocket that is spoken', async (t) => {
+  const side = await echoSidecar(t)
+  const answer = await exchange(side.port, [
+    handshake(side.token).replace('Version: 13', 'Version: 8'),
+  ])
+  assert.equal(answer.status, 426)
+  assert.match(answer.text, /^Sec-WebSocket-Version: 13\r$/m)
+  // RFC 9110 §15.5.22 and §7.8.
+  assert.match(answer.text, /^Upgrade: websocket\r$/m)
+  assert.match(answer.text, /^Connection: close, Upgrade\r$/m)
+  assert.equal(answer.closed, true)
+  assert.equal(side.agent.seen.length, 0)
+})
+
+/** An agent beside us that is starting until `started` is called. */
+class SlowStart extends ExternalAgent {
+  asked = 0
+  started: () => void = () => undefined
+  readonly #wait = new Promise<'ready'>((resolve) => {
+    this.started = () => resolve('ready')
+  })
+
+  override ready(): Promise<'ready'> {
+    this.asked += 1
+    return this.#wait
+  }
+}
+
+test('a client that left while the agent was starting is no handshake for it', async (t) => {
+  const agent = await startAgent()
+  t.after(() => agent.stop())
+  let upgrades = 0
+  agent.server.on('upgrade', (_request, socket) => {
+    upgrades += 1
+    socket.destroy()
+  })
+  const own = new SlowStart(agent.url, { now: () => 0, answers: () => Promise.resolve(true) })
+  const side = await sidecarFor(t, { agent, own })
+  const client = connect(side.port, '127.0.0.1')
+  client.write(handshake(side.token))
+  await eventually(() => own.asked === 1, 'the wait for the agent')
+  client.destroy()
+  const next = connect(side.port, '127.0.0.1')
+  t.after(() => next.destroy())
+  next.write(handshake(side.token))
+  await eventually(() => own.asked === 2, 'a later client')
+  own.started()
+  const ends = () => side.records().filter(({ event }) => event === 'request.done')
+  await eventually(() => ends().length === 2, 'the records')
+  assert.deepEqual(
+    ends().map(({ status }) => status),
+    [0, 502],
+  )
+  assert.equal(upgrades, 1)
 })
 
 test('an oversize message closes 1009 and reaches nobody', async (t) => {
