@@ -339,7 +339,7 @@ function isCommandAtStart(entity: unknown): boolean {
 /** How a message in a room addresses the bot; the words of the text alone never do. */
 function mention(body: unknown, account: Account): MentionedBy | undefined {
   const { ids, names } = account.bot
-  const replied = id(dig(body, 'reply_to_message', 'from', 'id'))
+  const replied = repliedTo(field(body, 'reply_to_message'))
   for (const [at, holder] of [
     [field(body, 'text'), field(body, 'entities')],
     [field(body, 'caption'), field(body, 'caption_entities')],
@@ -356,6 +356,12 @@ function mention(body: unknown, account: Account): MentionedBy | undefined {
     }
   }
   return replied !== undefined && ids.includes(replied) ? 'reply' : undefined
+}
+
+/** Everything in a topic looks like a reply to the notice that opened it; only what answers words is one. */
+function repliedTo(message: unknown): string | undefined {
+  const opened = field(message, 'forum_topic_created') !== undefined
+  return opened ? undefined : id(dig(message, 'from', 'id'))
 }
 
 /**

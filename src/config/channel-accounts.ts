@@ -75,7 +75,10 @@ function accountOf(
       id,
       webhookPath: given.webhookPath ?? '',
       settings: settingsOf(channel, given),
-      bot: { ids: botIds(channel, given), names: given.botNames ?? [] },
+      bot: {
+        ids: botIds(channel, given),
+        names: (given.botNames ?? []).map((one) => one.replace(/^@/, '')),
+      },
       directRooms: new Set(given.directRooms ?? []),
       ...(mapping === undefined ? {} : { mapping }),
     },

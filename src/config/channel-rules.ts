@@ -318,14 +318,20 @@ export function channelNotices(config: Config): readonly Notice[] {
       })
     }
     const groups = Object.keys(policy.groups).length > 0
-    const named = account.bot.ids.length + account.bot.names.length > 0
+    // Telegram writes a mention with the name; its token only tells the id.
+    const byName = channel.name === 'telegram'
+    const named = (byName ? account.bot.names : account.bot.ids).length > 0
     if (groups && !named && namesItsBot.has(channel.name) && policy.requireMention !== false) {
       notices.push({
         level: 'WARNING',
         code: 'BOT_UNNAMED',
-        path: `${path}.botIds`,
-        message: 'is not set; mentions in groups cannot be told, so nothing said there counts',
-        remedy: 'Give the ids of the bot in botIds, and on Telegram its user name in botNames.',
+        path: `${path}.${byName ? 'botNames' : 'botIds'}`,
+        message: byName
+          ? 'is not set; in groups only replies to the bot count, and no mention of its name'
+          : 'is not set; mentions in groups cannot be told, so nothing said there counts',
+        remedy: byName
+          ? 'Give the user name of the bot in botNames.'
+          : 'Give the ids of the bot in botIds.',
       })
     }
     return notices

@@ -294,6 +294,9 @@ test('only an entity, a command with the name, or a reply to the bot addresses i
   assert.equal(mentioned({ text: 'x', caption_entities: [at] }), false)
   assert.equal(mentioned({ reply_to_message: { from: bot } }), true)
   assert.equal(mentioned({ reply_to_message: { from: owner } }), false)
+  // In a topic that the bot opened everything stands under its notice.
+  const opened = { from: bot, forum_topic_created: { name: 'x' } }
+  assert.equal(mentioned({ message_thread_id: 9, reply_to_message: opened }), false)
   assert.equal(mentioned({ text: 'x', entities: [{ type: 'text_mention', user: owner }] }), false)
 })
 

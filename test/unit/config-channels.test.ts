@@ -231,6 +231,11 @@ test('the id of a Telegram bot comes from its token', () => {
   assert.deepEqual(one?.account.bot.ids, ['7', '424242'])
 })
 
+test('the name of a bot may be written with its "@"', () => {
+  const [one] = accountsOf(telegram({ botNames: ['@guard_bot', 'other_bot'] }))
+  assert.deepEqual(one?.account.bot.names, ['guard_bot', 'other_bot'])
+})
+
 test('an API root keeps its path and loses the slash at its end', () => {
   const hook = { webhookPath: '/tg', webhookSecret: secret }
   const root = (apiRoot: string) => telegram({ ...hook, apiRoot, botToken: '1:abcdefgh' })
@@ -247,7 +252,10 @@ test('an API root keeps its path and loses the slash at its end', () => {
 
 test('groups that need a mention of a bot without a name are told', () => {
   const hook = { webhookPath: '/tg', webhookSecret: secret, groups: { '-1': {} } }
-  assert.deepEqual(noticesOf(telegram(hook)), ['channels.telegram.botIds BOT_UNNAMED'])
+  const unnamed = ['channels.telegram.botNames BOT_UNNAMED']
+  assert.deepEqual(noticesOf(telegram(hook)), unnamed)
+  // The token tells the id, and a mention has the name.
+  assert.deepEqual(noticesOf(telegram({ ...hook, botToken: '424242:abcdefghijkl' })), unnamed)
   assert.deepEqual(noticesOf(telegram({ ...hook, botNames: ['guard_bot'] })), [])
   assert.deepEqual(noticesOf(telegram({ ...hook, requireMention: false })), [])
 })
