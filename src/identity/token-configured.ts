@@ -18,6 +18,12 @@ export interface ConfigureOptions {
   readonly mustBeGood?: boolean
 }
 
+/** What others remember of a configured token that the store does not know. Times in ms since the epoch. */
+export interface Remembered {
+  readonly firstSeenAt?: number
+  readonly revokedAt?: number
+}
+
 /** What taking it over works with. */
 export interface ConfiguredDeps {
   readonly store: Store
@@ -25,8 +31,8 @@ export interface ConfiguredDeps {
   readonly now: () => number
   readonly rotation?: Rotation | undefined
   readonly onTrouble?: ((failure: Failure) => void) | undefined
-  /** The day on which a token that the store does not know was first seen, by its fingerprint. */
-  readonly firstSeenOf?: ((fingerprint: string) => Promise<number | undefined>) | undefined
+  /** What is remembered of a token that the store does not know, by its fingerprint. */
+  readonly firstSeenOf?: ((fingerprint: string) => Promise<Remembered | undefined>) | undefined
   /** Reads the tokens into the table again. */
   readonly load: () => Promise<void>
 }
@@ -56,8 +62,7 @@ export class Configured {
     for (let tries = 0; tries < swapsMax; tries += 1) {
       await load()
       if (digest !== undefined && id !== undefined) {
-        if (options.mustBeGood === true) this.#requireGood(id)
-        if (!(await this.#see(id, digest, options.firstSeenAt))) continue
+        if (!(await this.#see(id, digest, options))) continue
       }
       const ids = id === undefined ? [] : [id]
       // In memory too the new one is good before the old one goes: there is never none.
@@ -74,25 +79,18 @@ export class Configured {
   }
 
   /** Makes sure that it is in the store; `false` when another writer was first. */
-  async #see(id: string, digest: string, firstSeenAt?: number): Promise<boolean> {
-    const { table, now, firstSeenOf } = this.#deps
+  async #see(
+    id: string,
+    digest: string,
+    { firstSeenAt, mustBeGood = false }: ConfigureOptions,
+  ): Promise<boolean> {
+    const { table } = this.#deps
     const known = table.get(id)
     if (known === undefined) {
-      const remembered = await firstSeenOf?.(fingerprintOf({ digest }))
-      const at = now()
-      const record: TokenRecord = {
-        id,
-        name: configuredName,
-        kind: 'configured',
-        digest,
-        scopes: ['operate'],
-        paths: [],
-        networks: [],
-        createdAt: Math.min(firstSeenAt ?? at, remembered ?? at, at),
-      }
+      const record = await this.#remembered(id, digest, firstSeenAt)
+      if (mustBeGood) this.#requireGood(record)
       const first = await this.#swap(record, absent)
-      const since = new Date(record.createdAt).toISOString()
-      if (first) table.tell('token.first-seen', record, `first seen ${since}`)
+      if (first) this.#tell(record)
       return first
     }
     if (known.record.digest !== digest) {
@@ -103,17 +101,41 @@ export class Configured {
     }
     // Its age does not begin anew when it comes back.
     const { replacedAt, graceEndsAt: _, ...record } = known.record
+    if (mustBeGood) this.#requireGood(record)
     const createdAt = Math.min(record.createdAt, firstSeenAt ?? record.createdAt)
     if (replacedAt === undefined && createdAt === record.createdAt) return true
     return this.#swap({ ...record, createdAt }, known.version)
   }
 
+  /** The record of a token that the store does not know: no younger and no better than others remember it. */
+  async #remembered(id: string, digest: string, firstSeenAt?: number): Promise<TokenRecord> {
+    const { now, firstSeenOf } = this.#deps
+    const before = await firstSeenOf?.(fingerprintOf({ digest }))
+    const at = now()
+    return {
+      id,
+      name: configuredName,
+      kind: 'configured',
+      digest,
+      scopes: ['operate'],
+      paths: [],
+      networks: [],
+      createdAt: Math.min(firstSeenAt ?? at, before?.firstSeenAt ?? at, at),
+      ...(before?.revokedAt === undefined ? {} : { revokedAt: before.revokedAt }),
+    }
+  }
+
+  /** One that was revoked is told as such again, so that the newest files of the log have it. */
+  #tell(record: TokenRecord): void {
+    const { table } = this.#deps
+    const since = new Date(record.createdAt).toISOString()
+    if (record.revokedAt !== undefined) table.tell('token.revoked', record)
+    else table.tell('token.first-seen', record, `first seen ${since}`)
+  }
+
   /** A token that was replaced may come back, one that ended for good may not. */
-  #requireGood(id: string): void {
-    const { table, now, rotation } = this.#deps
-    const known = table.get(id)
-    if (known === undefined) return
-    const { replacedAt: _, graceEndsAt: __, ...record } = known.record
+  #requireGood(record: TokenRecord): void {
+    const { now, rotation } = this.#deps
     const end = endOf(record, now(), rotation)
     if (end === undefined) return
     throw new Failure(

@@ -187,7 +187,8 @@ export class TokenTable {
     this.unreadable = undefined
     for (const { record } of gone) {
       this.#good.delete(record.id)
-      this.tell('token.revoked', record)
+      // Nobody revoked it, as far as is known: in the log that is another sentence.
+      this.tell('token.revoked', record, 'gone from the state')
     }
     this.notice()
   }

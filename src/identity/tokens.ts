@@ -5,7 +5,8 @@ import { limits, minutes } from '../limits.ts'
 import { absent, type Store } from '../store/store.ts'
 import type { Proof } from './proof.ts'
 import { TokenAlerts } from './token-alerts.ts'
-import { Configured, configuredName, type ConfigureOptions } from './token-configured.ts'
+import { Configured, configuredName } from './token-configured.ts'
+import type { ConfigureOptions, Remembered } from './token-configured.ts'
 import { isRenewable, type TokenEnd } from './token-life.ts'
 import type { TokenRecord, TokenView } from './token-record.ts'
 import { Rotator, type Rotated } from './token-rotation.ts'
@@ -29,10 +30,10 @@ export interface TokenBookDeps extends TokenTableDeps {
   readonly random?: RandomBytes
   readonly tokensMax?: number
   /**
-   * The day on which a configured token that the store does not know was first seen, by its fingerprint: the audit log
-   * remembers it when the state is lost.
+   * Since when a configured token that the store does not know is in use, and whether it was revoked, by its
+   * fingerprint: the audit log remembers it when the state is lost.
    */
-  readonly firstSeenOf?: (fingerprint: string) => Promise<number | undefined>
+  readonly firstSeenOf?: (fingerprint: string) => Promise<Remembered | undefined>
 }
 
 /** What a new token may do. */

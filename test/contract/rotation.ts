@@ -372,7 +372,7 @@ export function rotationContract(kind: string, openStore: OpenStore): void {
       const remembered = { ms: 0 }
       const firstSeenOf = (fingerprint: string) => {
         asked.push(fingerprint)
-        return Promise.resolve(remembered.ms)
+        return Promise.resolve({ firstSeenAt: remembered.ms })
       }
       const { book, clock, store } = await setUp({ firstSeenOf })
       remembered.ms = clock.ms - 20 * day
@@ -387,6 +387,35 @@ export function rotationContract(kind: string, openStore: OpenStore): void {
         clock.ms,
         'never younger than now',
       )
+    },
+  )
+
+  void test(
+    name('a configured token that others remember as ended is no better for being forgotten here'),
+    async () => {
+      const { book, clock, events } = await setUp({
+        firstSeenOf: async (fingerprint) =>
+          Promise.resolve(
+            new Map([
+              ['19a69e73', { firstSeenAt: clock.ms - 40 * day }],
+              ['ebe9091c', { firstSeenAt: clock.ms - day, revokedAt: clock.ms - 1 }],
+            ]).get(fingerprint),
+          ),
+      })
+      await book.configure(configured)
+      for (const [text, code] of [
+        ['an old one', 'TOKEN_AGED'],
+        ['a revoked one', 'TOKEN_REVOKED'],
+      ] as const) {
+        await assert.rejects(book.configure(text, { mustBeGood: true }), { code })
+        assert.deepEqual([who(book, text), who(book, configured)], ['wrong', 'default'], text)
+      }
+      events.length = 0
+      assert.equal((await book.configure('a revoked one'))?.status, 'revoked')
+      assert.equal(who(book, 'a revoked one'), 'wrong')
+      // Said again, so that the newest files of the log have it.
+      const told = events.find(({ fingerprint }) => fingerprint === 'ebe9091c')
+      assert.deepEqual([told?.event, told?.detail], ['token.revoked', undefined])
     },
   )
 

@@ -18,9 +18,16 @@ import { test, type TestContext } from 'node:test'
 import { WebSocket } from 'ws'
 
 import { openSqlite } from '../../src/store/sqlite.ts'
+import { startAgent } from '../support/agent.ts'
 import { cli, makeToken } from '../support/cli.ts'
 import { run } from '../support/images.ts'
-import { newToken, recordsOf, startSidecar, type TestSidecar } from '../support/sidecar.ts'
+import {
+  eventually,
+  newToken,
+  recordsOf,
+  startSidecar,
+  type TestSidecar,
+} from '../support/sidecar.ts'
 
 const day = 86_400_000
 
@@ -247,6 +254,35 @@ test('the age of the configured token survives the loss of the state', async (t)
   assert.equal((await ask(side, token)).status, 200)
   const days = recordsOf(home).filter(({ event }) => event === 'token.configured')
   assert.equal(new Set(days.map(({ because }) => because)).size, 2)
+})
+
+test('a revoked configured token does not come back by losing the state, not even twice', async (t) => {
+  const { home, token, start } = homeFor(t)
+  const side = await start()
+  assert.equal((await cli(home, ['token', 'revoke', 'default'])).code, 0)
+  assert.equal((await ask(side, token)).status, 401)
+  await side.stop()
+  const agent = await startAgent()
+  t.after(() => agent.stop())
+  for (let times = 0; times < 2; times += 1) {
+    for (const name of readdirSync(home)) if (name.startsWith('state.db')) rmSync(join(home, name))
+    await assert.rejects(startSidecar({ home, token, agent }), { code: 'TOKEN_REVOKED' })
+  }
+  assert.equal(agent.seen.length, 0)
+  assert.equal((await cli(home, ['token', 'inspect'], token)).code, 1)
+})
+
+test('a configured token that somebody took out of the state was not revoked by that', async (t) => {
+  const { home, token, start } = homeFor(t)
+  const side = await start()
+  const store = openSqlite(join(home, 'state.db'), { now: () => Date.now() })
+  for (const { key } of await store.list('token/')) await store.remove(key)
+  await store.close()
+  const gone = () => side.records().some(({ event }) => event === 'token.revoked')
+  await eventually(gone, 'the token ends with its row')
+  assert.equal((await ask(side, token)).status, 401)
+  await side.stop()
+  assert.equal((await ask(await start(), token)).status, 200)
 })
 
 test('inspect says what a token is, without repeating it, and exits with 1 for what is not good here', async (t) => {
