@@ -24,6 +24,8 @@ const {
 } = process.getBuiltinModule('node:fs')
 const { basename, dirname, join, resolve } = process.getBuiltinModule('node:path')
 
+type Env = Readonly<Record<string, string | undefined>>
+
 /** What can be wrong with a file. */
 export type FileFault =
   | 'FILE_KIND'
@@ -32,6 +34,7 @@ export type FileFault =
   | 'FILE_LINKS'
   | 'FILE_MISSING'
   | 'FILE_MODE'
+  | 'FILE_MOVED'
   | 'FILE_OWNER'
   | 'FILE_READ'
 
@@ -59,16 +62,24 @@ export interface OwnRules {
   readonly parent?: 'private' | 'safe'
   /** Most bytes the file may have. */
   readonly maxBytes?: number
+  /** The file may be a symbolic link, as `linkTarget` judges it; else a link is refused. */
+  readonly follow?: boolean
 }
 
 /** What was read, and one sentence for each mode that was put right. */
 export interface OwnFile {
   readonly text: string
   readonly mended: readonly string[]
+  /** Where the file really is, when links led there. */
+  readonly real?: string
 }
 
 const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK, O_DIRECTORY, O_CREAT, O_EXCL, O_WRONLY } = constants
 const fileBytesMax = 1024 * 1024
+/** Most links between a name and its file; Linux itself stops at 40. */
+const linksMost = 8
+/** A folder that links lead through may be replaced as a whole while it is read (an atomic switch). */
+const linkTries = 3
 
 /** The user id that the process acts as; files of ours belong to it. */
 export function ownUid(): number {
@@ -185,6 +196,11 @@ function checkParent(fd: number, path: string, rules: OwnRules, uid: number): re
     checkOwner(path, stats, uid)
     return checkMode(fd, path, stats, 0o700, rules.mend === true)
   }
+  checkSafe(path, stats, uid)
+  return []
+}
+
+function checkSafe(path: string, stats: Stats, uid: number): void {
   if (stats.uid !== uid && stats.uid !== 0) checkOwner(path, stats, uid)
   // With the sticky bit others may add names but not replace ours.
   if ((stats.mode & 0o022) !== 0 && (stats.mode & 0o1000) === 0) {
@@ -194,7 +210,6 @@ function checkParent(fd: number, path: string, rules: OwnRules, uid: number): re
       `Run: chmod go-w ${quoted(path)}`,
     )
   }
-  return []
 }
 
 function readAll(fd: number, path: string, maxBytes: number): string {
@@ -225,11 +240,19 @@ function checkKind(path: string, stats: Stats): void {
  * Reads a file of ours: a regular file with one name, our uid, no group or world bits, in a folder of ours.
  * Neither the file nor its folder may be a symbolic link. Throws FileFailure.
  */
-export function readOwn(path: string, rules: OwnRules = {}): OwnFile {
-  const full = resolve(path)
+export function readOwn(path: string, rules: Omit<OwnRules, 'follow'> = {}): OwnFile {
+  return readPlain(resolve(path), rules)
+}
+
+/** Reads a file of ours; with `real`, only if its folder is where links were seen to lead. */
+function readPlain(full: string, rules: OwnRules, real?: string): OwnFile {
   const uid = rules.uid ?? ownUid()
   const folder = dirname(full)
   return withOpen(folder, folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, (folderFd) => {
+    // The kernel's word for what was opened, whatever stands above the folder by now.
+    if (real !== undefined && readlinkSync(`/proc/self/fd/${folderFd}`) !== folder) {
+      throw new FileFailure('FILE_MOVED', `${folder} was replaced while it was read`, 'Try again.')
+    }
     const mendedFolder = checkParent(folderFd, folder, rules, uid)
     // Through the opened folder, so that a swapped folder cannot lead elsewhere (openat).
     const inside = `/proc/self/fd/${folderFd}/${basename(full)}`
@@ -254,7 +277,7 @@ export function readOwn(path: string, rules: OwnRules = {}): OwnFile {
 /** The folder that the platform mounts secrets in and that holds `path`, if there is one. */
 export function platformMount(
   path: string,
-  env: Readonly<Record<string, string | undefined>>,
+  env: Env,
   named: readonly string[] = ['/run/secrets', '/var/run/secrets'],
 ): string | undefined {
   const full = resolve(path)
@@ -312,15 +335,86 @@ export function readMounted(
   })
 }
 
+/**
+ * Where a path leads when its symbolic links are followed, each once (CWE-59). Links must be ours or root's, and no other
+ * user may be able to replace anything on the way. It ends at a platform's mount, whose own rules hold inside of it.
+ * Throws FileFailure.
+ */
+export function linkTarget(path: string, env: Env, uid: number = ownUid()): string {
+  const namesIn = (text: string) => text.split('/').filter((name) => !['', '.'].includes(name))
+  let folder = '/'
+  let left = namesIn(resolve(path))
+  for (let links = 0; left.length > 0;) {
+    const [name = '', ...rest] = left
+    const at = join(folder, name)
+    try {
+      const stats = lstatSync(at)
+      left = rest
+      if (!stats.isSymbolicLink()) {
+        if (stats.isDirectory()) checkSafe(at, stats, uid)
+        folder = at
+        continue
+      }
+      links += 1
+      checkLink(at, stats, uid, links)
+      const target = readlinkSync(at)
+      if (target.startsWith('/')) folder = '/'
+      left = [...namesIn(target), ...rest]
+      const leads = join(folder, ...left)
+      if (platformMount(leads, env) !== undefined) return leads
+    } catch (error) {
+      if (error instanceof FileFailure) throw error
+      if (links === 0 || codeOf(error) !== 'ENOENT') throw failureOf(path, error)
+      const what = `${path} leads to ${at}, which does not exist`
+      throw new FileFailure('FILE_MISSING', what, 'Create it or name another.')
+    }
+  }
+  return folder
+}
+
+function checkLink(path: string, { uid: owner }: Stats, uid: number, links: number): void {
+  const what =
+    links > linksMost
+      ? `${path} is one of more than ${linksMost} symbolic links in a row`
+      : `${path} is a symbolic link of user ${owner}, not of user ${uid}`
+  if (links <= linksMost && (owner === uid || owner === 0)) return
+  throw new FileFailure('FILE_LINK', what, 'Name the file itself.')
+}
+
+function readLinked(path: string, env: Env, rules: OwnRules): OwnFile {
+  const full = resolve(path)
+  const folder = dirname(full)
+  const { uid = ownUid() } = rules
+  for (let tries = 1; ; tries += 1) {
+    try {
+      const real = linkTarget(full, env, uid)
+      if (real === full) return readOwn(full, rules)
+      // A folder of the home holds what we write ourselves too: no link leads there.
+      const mended =
+        rules.parent === 'safe'
+          ? []
+          : withOpen(folder, folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, (fd) =>
+              checkParent(fd, folder, rules, uid),
+            )
+      const mount = platformMount(real, env)
+      // What a link leads to has a place of its own, and is never mended there.
+      const { text } =
+        mount === undefined
+          ? readPlain(real, { ...rules, parent: 'safe', mend: false }, real)
+          : { text: readMounted(real, mount, rules) }
+      return { text, mended, real }
+    } catch (error) {
+      const switched = ['FILE_MISSING', 'FILE_MOVED'].includes(codeOf(error))
+      if (!switched || tries === linkTries) throw error
+    }
+  }
+}
+
 /** Reads a file by the rule of the place where it is: a platform mount, or ours. Throws FileFailure. */
-export function readTrusted(
-  path: string,
-  env: Readonly<Record<string, string | undefined>>,
-  rules: OwnRules = {},
-): OwnFile {
+export function readTrusted(path: string, env: Env, rules: OwnRules = {}): OwnFile {
   const mount = platformMount(path, env)
-  if (mount === undefined) return readOwn(path, rules)
-  return { text: readMounted(path, mount, rules), mended: [] }
+  if (mount !== undefined) return { text: readMounted(path, mount, rules), mended: [] }
+  return rules.follow === true ? readLinked(path, env, rules) : readOwn(path, rules)
 }
 
 /**

@@ -1,6 +1,6 @@
 /** From a file and an environment to a frozen configuration, or to every problem at once. */
 import { FileFailure, ownUid, readTrusted } from '../files.ts'
-import type { OwnFile } from '../files.ts'
+import type { OwnFile, OwnRules } from '../files.ts'
 import { addressOf, inContainer } from './container.ts'
 import type { Interfaces } from './container.ts'
 import { readEnvironment } from './environment.ts'
@@ -78,6 +78,37 @@ interface Source {
 
 type ReadFile = (path: string) => OwnFile
 
+/** Whether a document wants links followed: only a plain `true` says so. */
+function followsLinks(document: unknown): boolean {
+  const given = document as { security?: { followSymlinks?: unknown } | null } | null | undefined
+  return given?.security?.followSymlinks === true
+}
+
+/**
+ * Reads the file of a configuration by the rules for files of ours. It may be a symbolic link if it says itself, where
+ * the link leads to, that links are followed. Throws FileFailure.
+ */
+export function readConfigFile(path: string, env: Env, rules: OwnRules): OwnFile {
+  try {
+    return readTrusted(path, env, rules)
+  } catch (error) {
+    const linked = error instanceof FileFailure && ['FILE_LINK', 'FILE_KIND'].includes(error.code)
+    if (!linked) throw error
+    const { what, remedy } = error
+    try {
+      const there = readTrusted(path, env, { ...rules, follow: true })
+      if (followsLinks(parseJson5(there.text).value)) return there
+    } catch (thrown) {
+      if (!(thrown instanceof FileFailure) || thrown.what === what) throw thrown
+      // Never "missing": that would mean the defaults.
+      const both = `${what}, and what it leads to cannot be used: ${thrown.what}`
+      throw new FileFailure('FILE_LINK', both, remedy, thrown)
+    }
+    const unasked = `${what}, and security.followSymlinks in it is not true`
+    throw new FileFailure('FILE_LINK', unasked, remedy, error)
+  }
+}
+
 function fileProblem(path: string, failure: FileFailure): Problem {
   const { what, remedy } = failure
   return { code: failure.code as ProblemCode, path, message: what, remedy }
@@ -93,19 +124,28 @@ function mendedNotices(mended: readonly string[]): readonly Notice[] {
   }))
 }
 
+/** A link that was followed, so that the start says where a file really is. */
+function linkNotices(path: string, real: string | undefined): readonly Notice[] {
+  if (real === undefined) return []
+  const message = `${path} leads to ${real}`
+  const remedy = 'Name the file itself, unless the link is meant.'
+  return [{ level: 'INFO', code: 'FILE_LINK', path: '', message, remedy }]
+}
+
 /** The file to load by the search order, read; text is empty when there is none. */
 function findSource(named: string | undefined, home: string, read: ReadFile): Source {
   const candidates =
     named === undefined ? [join(home, 'config.json5'), join(home, 'config.json')] : [resolve(named)]
   for (const [index, path] of candidates.entries()) {
     try {
-      const { text, mended } = read(path)
+      const { text, mended, real } = read(path)
       const shadowed = candidates.slice(index + 1).filter((other) => existsSync(other))
       const notices = shadowed.map((other): Notice => {
         const message = `${other} is not read, because ${path} comes first`
         return { level: 'WARNING', code: 'FILE_SHADOWED', path: '', message, remedy: 'Remove one.' }
       })
-      return { file: path, text, notices: [...mendedNotices(mended), ...notices], problems: [] }
+      const told = [...mendedNotices(mended), ...linkNotices(path, real)]
+      return { file: path, text, notices: [...told, ...notices], problems: [] }
     } catch (error) {
       if (!(error instanceof FileFailure)) throw error
       if (error.code === 'FILE_MISSING' && named === undefined) continue
@@ -245,37 +285,42 @@ export function loadConfig(options: LoadOptions): Loaded {
   const { value: environment, problems: told } = readEnvironment(env)
   const { home, logLevel } = environment
   const { mend = false, uid = ownUid() } = options
-  const read: ReadFile = (path) => {
+  const rulesFor = (path: string) => {
     const parent = path.startsWith(`${home}/`) ? ('private' as const) : ('safe' as const)
-    return readTrusted(path, env, { mend, uid, parent, maxBytes: configBytesMax })
+    return { mend, uid, parent, maxBytes: configBytesMax } as const
   }
   const named = options.config ?? environment.config
   const source =
     options.text === undefined
-      ? findSource(named, home, read)
+      ? findSource(named, home, (path) => readConfigFile(path, env, rulesFor(path)))
       : candidate(resolve(named ?? join(home, 'config.json5')), options.text)
   const problems: Problem[] = [...told, ...source.problems]
   const sources: SecretSource[] = []
   const notices: Notice[] = [...source.notices]
   const besides = source.file === undefined ? home : dirname(source.file)
-  const secretOf = (path: string): string => {
-    const { text, mended } = read(resolve(besides, path))
-    notices.push(...mendedNotices(mended))
+  const parsed = source.problems.length > 0 ? undefined : parseJson5(source.text)
+  const follow = followsLinks(parsed?.value)
+  const read: ReadFile = (path) => readTrusted(path, env, { ...rulesFor(path), follow })
+  const secretOf = (name: string): string => {
+    const path = resolve(besides, name)
+    const { text, mended, real } = read(path)
+    notices.push(...mendedNotices(mended), ...linkNotices(path, real))
     return text
   }
   const secretFile = (name: string): SecretFile => {
     const path = resolve(besides, name)
     return { path, read: () => withoutLineEnd(read(path).text) }
   }
+  // The key is ours: no link leads to it.
+  const readKey = (path: string): string => readTrusted(path, env, rulesFor(path)).text
   let keys: Keyring | undefined
   const reading: Reading = {
     env,
     secretOf,
-    open: (sealed) => open((keys ??= findKeys(home, env, (path) => read(path).text)), sealed),
+    open: (sealed) => open((keys ??= findKeys(home, env, readKey)), sealed),
     problems,
     sources,
   }
-  const parsed = source.problems.length > 0 ? undefined : parseJson5(source.text)
   if (isSealedFile(source.text)) problems.push(sealedCopy)
   else if (parsed !== undefined) problems.push(...parsed.problems)
   if (parsed === undefined || parsed.value === undefined) {

@@ -94,7 +94,11 @@ the folder must have mode 0700; elsewhere no other user may be able to write in 
 file is ours, and refuses everything else with the command that mends it; \`config check\` only reports.
 
 A file in \`/run/secrets\`, in \`$CREDENTIALS_DIRECTORY\` or in a Kubernetes secret volume belongs to the platform: its owner is
-root or the user of Hardshell, group and others may not write it, and links stay inside the mount. It is never mended.`
+root or the user of Hardshell, group and others may not write it, and links stay inside the mount. It is never mended.
+
+With \`security.followSymlinks: true\` the configuration and the files that it names may be symbolic links: each ours or root's, on
+a way where no other user can replace anything, to a file that all of the above holds for and that is not mended. A linked
+configuration must say so itself. [Why](decisions/0019-links-are-followed-by-word-of-the-file-behind-them.md), and what is never reached through a link.`
 
 const particular = `## Particular values
 

@@ -19,6 +19,7 @@ export const problemMeanings = {
   FILE_LINKS: 'A file has more than one name (hard links).',
   FILE_MISSING: 'A file does not exist.',
   FILE_MODE: 'A file or its folder is open to other users.',
+  FILE_MOVED: 'A folder that links lead through was replaced while the file was read.',
   FILE_OWNER: 'A file or its folder belongs to another user.',
   FILE_READ: 'A file cannot be read.',
   FORMAT: 'The value is not in the form that the key needs.',

@@ -257,6 +257,15 @@ function looseNotices({ security, agent }: Config): readonly Notice[] {
       remedy: 'Set it to true and raise requestsPerMinute instead.',
     })
   }
+  if (security.followSymlinks) {
+    notices.push({
+      level: 'WARNING',
+      code: 'LINKS_FOLLOWED',
+      path: 'security.followSymlinks',
+      message: 'is true; the configuration and the files that it names may be symbolic links',
+      remedy: 'Name the files themselves and remove it.',
+    })
+  }
   if (agent.websocket === 'opaque') {
     notices.push({
       level: 'WARNING',

@@ -160,8 +160,7 @@ export const settings = {
   'security.followSymlinks': key(
     flag,
     false,
-    'Lets the files and folders of Hardshell be symbolic links.',
-    { since: valuesLater({ what: 'following links' }, true) },
+    'Lets the configuration and the files that it names be symbolic links; keys, state and audit log never are.',
   ),
   'security.auditLogging': key(flag, true, 'Records every decision before it takes effect.'),
   'security.audit.sync': key(

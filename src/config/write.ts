@@ -2,13 +2,13 @@
 import { existsSync, lstatSync, unlinkSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { Failure, codeOf } from '../errors.ts'
-import { FileFailure, platformMount, readTrusted, writeAtomic } from '../files.ts'
+import { FileFailure, linkTarget, platformMount, writeAtomic } from '../files.ts'
 import type { OwnFile } from '../files.ts'
 import { sealFile } from '../secrets/vault.ts'
 import { numbered, numbersOf, showsSecret } from './copies.ts'
 import { readEnvironment } from './environment.ts'
 import type { Env } from './environment.ts'
-import { loadConfig } from './load.ts'
+import { loadConfig, readConfigFile } from './load.ts'
 import { ConfigFailure, lineOf } from './problems.ts'
 import type { Problem } from './problems.ts'
 import { configBytesMax } from './schema.ts'
@@ -28,7 +28,7 @@ export const backupsKept = 10
 
 function readFile(path: string, home: string, env: Env): OwnFile {
   const parent = path.startsWith(`${home}/`) ? ('private' as const) : ('safe' as const)
-  return readTrusted(path, env, { parent, maxBytes: configBytesMax })
+  return readConfigFile(path, env, { parent, maxBytes: configBytesMax })
 }
 
 /** Where the configuration is, or would be: `--config`, HARDSHELL_CONFIG, then the files of the home. */
@@ -55,15 +55,31 @@ export function readConfigText(env: Env, named?: string): ConfigText {
   }
 }
 
+function isLink(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true
+}
+
 /** What is wrong with a text as the configuration at this place; empty when it would load. */
 export function judgeText({ file, text }: ConfigText, env: Env): readonly Problem[] {
   try {
-    loadConfig({ env, config: file, text })
-    return []
+    const { config } = loadConfig({ env, config: file, text })
+    const refused = !config.security.followSymlinks && isLink(file)
+    return refused && platformMount(file, env) === undefined ? [linkRefused(file)] : []
   } catch (error) {
     if (error instanceof ConfigFailure) return error.problems
     throw error
   }
+}
+
+function linkRefused(file: string): Problem {
+  const message = `is not true, but ${file} is a symbolic link`
+  const remedy = 'Put the file itself in the place of the link first.'
+  return { code: 'FILE_LINK', path: 'security.followSymlinks', message, remedy }
+}
+
+/** The file that is written in place of a link, which stays; a platform mount has a way of its own. */
+function behind(file: string, env: Env): string {
+  return isLink(file) && platformMount(file, env) === undefined ? linkTarget(file, env) : file
 }
 
 /** Throws Failure, one line, when a file is not for us to change: a platform's mount, or read-only. */
@@ -76,7 +92,8 @@ export function checkWritable(file: string, env: Env): void {
   )
 }
 
-function readOnlyBecause(file: string, env: Env): string | undefined {
+function readOnlyBecause(named: string, env: Env): string | undefined {
+  const file = behind(named, env)
   if (platformMount(file, env) !== undefined) return 'is mounted by the platform'
   try {
     return (lstatSync(file).mode & 0o200) === 0 ? 'is read-only' : undefined
@@ -122,7 +139,7 @@ export function writeConfigText(
   let copy: string | undefined
   try {
     copy = backUp(before, env, random)
-    writeAtomic(file, text)
+    writeAtomic(behind(file, env), text)
     return copy
   } catch (error) {
     if (copy !== undefined) unlinkSync(copy)

@@ -199,10 +199,10 @@ async function atMost(work: Promise<void>, timeMs: Millis): Promise<void> {
 }
 
 /** A key set in a file of ours; it is no secret, but whoever can write it can make tokens. */
-export function keysFromFile(path: string): KeyText {
+export function keysFromFile(path: string, follow = false): KeyText {
   return () =>
     new Promise((resolve) => {
-      resolve(readTrusted(path, {}, { parent: 'safe', maxBytes: keySetBytesMax }).text)
+      resolve(readTrusted(path, {}, { parent: 'safe', maxBytes: keySetBytesMax, follow }).text)
     })
 }
 

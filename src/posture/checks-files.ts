@@ -64,6 +64,12 @@ const ownRoles: readonly FileRole[] = [
     'socket',
   ] as const),
 ]
+/** A link that the loader follows: `files.follow-links` tells it, and what it leads to is looked at beside it. */
+const isFollowed = ({ role, kind, platform }: FileFact, { config }: PostureContext): boolean =>
+  kind === 'link' &&
+  !platform &&
+  ['config', 'token'].includes(role) &&
+  config?.security.followSymlinks === true
 const ownFiles = ({ files }: PostureContext) =>
   files.filter(({ role, platform }) => ownRoles.includes(role) && !platform)
 
@@ -100,7 +106,7 @@ export const fileChecks: readonly Check[] = inGroup('files', [
     remedy: 'Put the file itself in the place of the link.',
     look: (context) =>
       ownFiles(context)
-        .filter(({ kind }) => kind === 'link')
+        .filter((file) => file.kind === 'link' && !isFollowed(file, context))
         .map(({ path }) => ({ found: `${path} is a symbolic link`, file: path })),
   },
   {
@@ -160,9 +166,18 @@ export const fileChecks: readonly Check[] = inGroup('files', [
     severity: 'MEDIUM',
     title: 'Symbolic links are not followed',
     remedy: 'Set security.followSymlinks to false.',
-    look: ofConfig(({ security }) =>
-      when(security.followSymlinks, 'security.followSymlinks is true'),
-    ),
+    look: ofConfig(({ security }, context): Look => {
+      if (!security.followSymlinks) return []
+      const links = context.files.filter((file) => isFollowed(file, context))
+      return [
+        { found: 'security.followSymlinks is true' },
+        ...links.map(({ path }) => ({
+          found: `${path} is a symbolic link`,
+          file: path,
+          remedy: 'Put the file itself in the place of the link.',
+        })),
+      ]
+    }),
   },
   {
     id: 'files.workspace',

@@ -14,7 +14,7 @@ import { sealCopies, sealInto } from '../config/copies.ts'
 import { sealPlain, sealingKey } from '../config/sealing.ts'
 import { checkWritable, readConfigText, writeConfigText } from '../config/write.ts'
 import { Failure } from '../errors.ts'
-import { ensureDir, ownUid, platformMount, readOwn, writeAtomic } from '../files.ts'
+import { ensureDir, linkTarget, ownUid, platformMount, readOwn, writeAtomic } from '../files.ts'
 import type { PostureContext } from './context.ts'
 import type { Report } from './report.ts'
 
@@ -73,7 +73,11 @@ function tokenStep(context: PostureContext, env: Env): Step | undefined {
   if (source?.from === 'environment' || source?.from === 'variable') return undefined
   const { tokenFile } = config.gateway.auth
   if (tokenFile !== undefined && source?.from !== 'config') {
-    const file = resolve(dirname(configFile), tokenFile)
+    const named = resolve(dirname(configFile), tokenFile)
+    if (platformMount(named, env) !== undefined) return undefined
+    // A link stays, and what it leads to is replaced.
+    const linked = config.security.followSymlinks && isThere(named)
+    const file = linked ? linkTarget(named, env) : named
     return platformMount(file, env) === undefined ? { kind: 'token', file } : undefined
   }
   const file = join(home, 'keys', 'gateway.token')
@@ -140,15 +144,20 @@ function replaceToken(
   env: Env,
   random: Random,
 ): void {
-  for (const path of [file, ...(edit === undefined ? [] : [edit.config])]) {
-    if (lstatSync(path, { throwIfNoEntry: false }) === undefined) continue
-    sealInto(join(backup, basename(path)), readOwn(path, { parent: 'safe' }).text, key, random)
+  const keep = (path: string, text: string) =>
+    sealInto(join(backup, basename(path)), text, key, random)
+  if (isThere(file)) keep(file, readOwn(file, { parent: 'safe' }).text)
+  if (edit !== undefined) {
+    keep(edit.config, readConfigText(env, edit.config).text)
+    checkWritable(edit.config, env)
   }
-  if (edit !== undefined) checkWritable(edit.config, env)
-  ensureDir(dirname(file))
+  // A folder that is there may hold more than the token: its mode is not for us to change here.
+  if (!isThere(dirname(file))) ensureDir(dirname(file))
   writeAtomic(file, `${token}\n`)
   if (edit !== undefined) nameTokenFile(edit, key, env, random)
 }
+
+const isThere = (path: string) => lstatSync(path, { throwIfNoEntry: false }) !== undefined
 
 const stamp = (now: number) => new Date(now).toISOString().replaceAll(/[:.]/g, '-')
 

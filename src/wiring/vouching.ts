@@ -103,9 +103,10 @@ async function jwtFor(
     throw new Failure('JWKS_UNREADABLE', 'gateway.auth.jwt needs issuer, audience and jwks')
   }
   const isUrl = /^https?:/i.test(jwks)
+  const { followSymlinks } = loaded.config.security
   let trouble: string | undefined
   const keys = keySet({
-    text: isUrl ? keysFromUrl(jwks) : keysFromFile(resolve(folderOf(loaded), jwks)),
+    text: isUrl ? keysFromUrl(jwks) : keysFromFile(resolve(folderOf(loaded), jwks), followSymlinks),
     times: isUrl ? urlTimes : fileTimes,
     now: clocks.monotonic,
     onTrouble: (because) => {

@@ -37,7 +37,6 @@ test('every key whose capability comes later is refused as not available, whatev
 
 test('values whose capability comes later are refused, and their neighbours load', () => {
   const refused: readonly (readonly [string, unknown])[] = [
-    ['security.followSymlinks', true],
     ['agent.protocol', 'openclaw'],
     ['agents.defaults.sandbox.mode', 'non-main'],
     ['agents.defaults.sandbox.mode', 'all'],
@@ -52,6 +51,7 @@ test('values whose capability comes later are refused, and their neighbours load
     ['gateway.auth.mode', 'token'],
     ['gateway.dmPolicies.allowlist', ['user@example.com']],
     ['security.followSymlinks', false],
+    ['security.followSymlinks', true],
     ['agent.protocol', 'http'],
     ['agents.defaults.sandbox.driver', 'docker'],
     ['egress.mode', 'deny'],

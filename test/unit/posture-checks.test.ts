@@ -28,6 +28,7 @@ const token = (over: Parameters<typeof tokenWith>[0]): Spoil => ({
 /** A token in the configuration whose age is this share of the default rotation, 30 days. */
 const aged = (share: number): Spoil => token({ createdAt: now - share * days(30) })
 const file = (...more: Parameters<typeof filesWith>): Spoil => ({ files: filesWith(...more) })
+const following = config({ security: { followSymlinks: true } })
 const limit = (over: object): Spoil => config({ security: { limits: over } })
 const socketLimit = (over: object): Spoil => limit({ webSocket: over })
 const rate = (over: object): Spoil => config({ security: { rateLimiting: over } })
@@ -250,7 +251,10 @@ const cases: Record<string, { fires: Spoil; quiet?: Spoil }> = {
   'files.run-mode': { fires: file({ role: 'run', mode: 0o755 }) },
   'files.socket-mode': { fires: file({ role: 'socket', mode: 0o666 }) },
   'files.other-mode': { fires: file({ role: 'other', mode: 0o644 }) },
-  'files.link': { fires: file({ role: 'state', kind: 'link' }) },
+  'files.link': {
+    fires: file({ role: 'state', kind: 'link' }),
+    quiet: { ...file({ role: 'config', kind: 'link' }), ...following },
+  },
   'files.names': { fires: file({ role: 'key', names: 2 }) },
   'files.kind': { fires: file({ role: 'run', kind: 'other' }) },
   'files.owner': {
@@ -261,7 +265,7 @@ const cases: Record<string, { fires: Spoil; quiet?: Spoil }> = {
     fires: file({ role: 'parent', mode: 0o777 }),
     quiet: file({ role: 'parent', mode: 0o1777, uid: 0 }),
   },
-  'files.follow-links': { fires: config({ security: { followSymlinks: true } }) },
+  'files.follow-links': { fires: following, quiet: file({ role: 'config', kind: 'link' }) },
   'files.workspace': {
     fires: config({ agent: { workspace: '/home/me' } }),
     quiet: config({ agent: { workspace: '/home/me/bot' } }),
