@@ -209,7 +209,18 @@ function spellValue(value: unknown, indent: string, unit: string, quoted: boolea
 }
 
 function spell(text: string, root: Value, at: Value, value: unknown): string {
-  return spellValue(value, indentAt(text, at.start), unitOf(text, root), quotes(root, root))
+  const spelled = spellValue(
+    value,
+    indentAt(text, at.start),
+    unitOf(text, root),
+    quotes(root, root),
+  )
+  return spelled.replaceAll('\n', newLineOf(text))
+}
+
+/** How the file ends its lines. */
+function newLineOf(text: string): string {
+  return text.includes('\r\n') ? '\r\n' : '\n'
 }
 
 function insert(text: string, root: Value, into: Value, name: string, value: unknown): string {
@@ -219,13 +230,14 @@ function insert(text: string, root: Value, into: Value, name: string, value: unk
   const multi = into.members.length === 0 || isMultiLine(text, into)
   const first = into.members[0]
   const indent = first !== undefined && multi ? indentAt(text, first.start) : outer + unit
-  const put = `${spellKey(name, quoted)}: ${spellValue(value, multi ? indent : outer, unit, quoted)}`
+  const newLine = newLineOf(text)
+  const spelled = spellValue(value, multi ? indent : outer, unit, quoted)
+  const put = `${spellKey(name, quoted)}: ${spelled.replaceAll('\n', newLine)}`
   const inside = text.slice(into.start + 1, into.end - 1)
   const contentEnd = into.start + 1 + inside.trimEnd().length
   const tokens = tokensOf(text)
   const before = tokens.findLast(({ end }) => end < into.end)
   const trailing = before?.text === ','
-  const newLine = text.includes('\r\n') ? '\r\n' : '\n'
   const tail = trailing || (into.members.length === 0 && !quoted) ? ',' : ''
   const placed = multi
     ? `${newLine}${indent}${put}${tail}${newLine}${outer}`

@@ -57,6 +57,15 @@ test('a missing key goes behind the last one, indented and with the commas of th
     setValue('{\r\n\t"a": 1\r\n}\r\n', ['b'], [1, 'x']),
     '{\r\n\t"a": 1,\r\n\t"b": [1, "x"]\r\n}\r\n',
   )
+  // An object goes over lines, which end as those of the file do.
+  assert.equal(
+    setValue('{\r\n  a: 1,\r\n}\r\n', ['b', 'c'], 'x'),
+    '{\r\n  a: 1,\r\n  b: {\r\n    c: "x",\r\n  },\r\n}\r\n',
+  )
+  assert.equal(
+    setValue('{\r\n  a: 1,\r\n}\r\n', ['a', 'c'], 'x'),
+    '{\r\n  a: {\r\n    c: "x",\r\n  },\r\n}\r\n',
+  )
 })
 
 test('a removed key takes its comma and its line along, and no comment', () => {
