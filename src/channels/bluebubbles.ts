@@ -112,7 +112,9 @@ function senderOf(data: unknown): Sender {
   const other = id(dig(data, 'handle', 'address'))?.toLowerCase()
   const mine = field(data, 'isFromMe')
   if (mine !== false) return { id: null, aliases: [], kind: mine === true ? 'self' : 'unknown' }
-  return other === undefined ? nobodyKnown : { id: other, aliases: [], kind: 'user' }
+  if (other === undefined) return nobodyKnown
+  // A business, a short number or a name in letters can be set by whoever sends.
+  return { id: other, aliases: [], kind: bluebubbles.ids.sender.test(other) ? 'user' : 'service' }
 }
 
 /** `service;-;address` is a direct chat, `service;+;id` a group. */

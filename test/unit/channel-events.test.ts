@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { Buffer } from 'node:buffer'
 import { test } from 'node:test'
 import type { Account, Channel, WebhookRequest } from '../../src/channels/channel.ts'
+import { bluebubbles } from '../../src/channels/bluebubbles.ts'
 import { matrix } from '../../src/channels/matrix.ts'
 import { mattermost } from '../../src/channels/mattermost.ts'
 import { msteams } from '../../src/channels/msteams.ts'
@@ -162,6 +163,27 @@ test('zalo: only a message that was received is one', () => {
   }
   for (const name of ['message.', 'message.text.sent', 'message.text', 'message.x.received.y']) {
     assert.equal(classOf(name), 'unknown', name)
+  }
+})
+
+// BlueBubbles.
+
+test('bluebubbles: a business, a short number and a name in letters are no person', () => {
+  const kindOf = (address: string) =>
+    only(bluebubbles, account(), {
+      type: 'new-message',
+      data: {
+        guid: 'g',
+        handle: { address },
+        isFromMe: false,
+        chats: [{ guid: `iMessage;-;${address}` }],
+      },
+    }).sender.kind
+  for (const address of ['+15551230001', 'olga@example.com', 'Olga@Example.com']) {
+    assert.equal(kindOf(address), 'user', address)
+  }
+  for (const address of ['12345', 'MyBank', 'urn:biz:00000000', '+12', 'olga']) {
+    assert.equal(kindOf(address), 'service', address)
   }
 })
 
