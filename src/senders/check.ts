@@ -239,8 +239,23 @@ function answers({ channel, account, path, answers: wanted }: CheckSubject): Fou
   return wrong(`${names} is not set: strangers are not told their code`)
 }
 
-function mentions({ account, needsMention, path }: CheckSubject): Found {
+/** Services that say by themselves whether the bot is meant. */
+const saysWhetherMeant = new Set(['googlechat', 'msteams', 'mattermost', 'line', 'discord'])
+/** Services that do not say whom a message in a group addresses. */
+const neverSaysWhom = new Set(['zalo', 'bluebubbles'])
+
+function mentions({ channel, account, needsMention, path }: CheckSubject): Found {
   if (!needsMention) return ok('no group needs a mention')
+  const { name } = channel
+  const pointed = name === 'generic' && account.mapping?.mention !== undefined
+  if (pointed || saysWhetherMeant.has(name)) return ok(`${name} says whether the bot is meant`)
+  const silence = 'nothing said in groups counts'
+  if (name === 'generic') {
+    return wrong(`set ${path}.pointers.mention or requireMention: false; now ${silence}`)
+  }
+  if (neverSaysWhom.has(name)) {
+    return wrong(`${name} does not say who is meant: without requireMention: false ${silence}`)
+  }
   const { ids, names } = account.bot
   return ids.length + names.length > 0
     ? ok('the bot is named')

@@ -189,3 +189,22 @@ test('groups that need a mention need a bot with a name', async () => {
   })
   assert.equal(named.row('mentions')?.result, 'ok')
 })
+
+test('where the service says by itself whether the bot is meant, or never does, a name of the bot changes nothing', async () => {
+  const mentions = async (name: string, more: object = {}) => {
+    const account = { ...accountWith({}), ...more }
+    const { row } = await checked(name, {}, undefined, { needsMention: true, account })
+    return `${row('mentions')?.result}: ${row('mentions')?.says}`
+  }
+  for (const name of ['googlechat', 'msteams', 'mattermost', 'line', 'discord']) {
+    assert.match(await mentions(name), /^ok: .*says whether/, name)
+  }
+  for (const name of ['zalo', 'bluebubbles', 'generic']) {
+    assert.match(await mentions(name), /^problem: .*requireMention/, name)
+  }
+  const dm = { pointer: '/kind', equals: 'dm' }
+  const pointers = { sender: '/from', room: '/room', dm }
+  assert.match(await mentions('generic', { mapping: pointers }), /^problem: .*pointers\.mention/)
+  const mapping = { ...pointers, mention: { pointer: '/to', equals: 'bot' } }
+  assert.match(await mentions('generic', { mapping }), /^ok/)
+})
