@@ -9,6 +9,7 @@ import { loadConfig } from '../config/load.ts'
 import type { Loaded } from '../config/load.ts'
 import { configurationPage, errorsPage } from '../config/pages.ts'
 import { ConfigFailure, lineOf } from '../config/problems.ts'
+import { keyNames } from '../config/paths.ts'
 import { nearestKey } from '../config/read.ts'
 import { isAvailable, rowsByPath, spellConfig } from '../config/tree.ts'
 import { Failure, codeOf } from '../errors.ts'
@@ -73,7 +74,7 @@ function show(call: Call): Promise<ExitCode> {
 
 function get(call: Call): Promise<ExitCode> {
   const path = call.positionals[0] ?? ''
-  const segments = path.split('.')
+  const segments = keyNames(path)
   let value: unknown = spellConfig(load(call).config)
   for (const segment of segments) {
     const inside = typeof value === 'object' && value !== null && Object.hasOwn(value, segment)

@@ -15,6 +15,17 @@ export function pathSteps(path: string): readonly Step[] {
   )
 }
 
+/** The names of a key that a person typed: dots between them, or spelled as problems spell a name that has dots. */
+export function keyNames(key: string): readonly string[] {
+  if (!key.includes('["')) return key.split('.')
+  try {
+    return pathSteps(key).map(String)
+  } catch (error) {
+    if (error instanceof SyntaxError) return [key]
+    throw error
+  }
+}
+
 /** The value at a path, or undefined. */
 export function valueAt(document: unknown, path: readonly Step[]): unknown {
   return path.reduce<unknown>((at, step) => {

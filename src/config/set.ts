@@ -5,6 +5,7 @@ import { seal } from '../secrets/vault.ts'
 import { setValue } from './edit.ts'
 import type { Env } from './environment.ts'
 import { parseJson5 } from './json5.ts'
+import { keyNames } from './paths.ts'
 import { nearestKey } from './read.ts'
 import { lineOf } from './problems.ts'
 import type { Problem } from './problems.ts'
@@ -41,7 +42,7 @@ type Random = (bytes: number) => Uint8Array
 
 /** The row that a dotted key names. Throws Failure: no such key, or not in this version. */
 export function targetOf(key: string): Target {
-  const path = key.split('.')
+  const path = keyNames(key)
   let node = tree
   for (const [index, name] of path.entries()) {
     const next = node.children.get(name) ?? (name === '' ? undefined : node.wildcard)

@@ -14,6 +14,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { parseJson5 } from '../../src/config/json5.ts'
 import { goodToken } from '../support/config-load.ts'
 import { filesBelow } from '../support/search.ts'
 import { plant } from '../support/secrets.ts'
@@ -126,6 +127,21 @@ test('a value that is not secret may be an argument, and only its bytes change',
     assert.match(diff.out, /^gateway\.port: 8080 → 9090$/m)
     assert.match(diff.out, /^gateway\.auth\.token: not set → "\*\*\*"$/m)
     assert.doesNotMatch(diff.out, /agent\.upstream/)
+  })
+})
+
+test('a name with dots in it is spelled as the problems spell it', () => {
+  withHome('{ channels: { telegram: { accounts: { "my.bot": {} } } } }', ({ run, text }) => {
+    const key = 'channels.telegram.accounts["my.bot"].dm.policy'
+    const { code, err } = run(`config set ${key} allowlist`)
+    assert.equal(code, 0, err)
+    assert.deepEqual(parseJson5(text()).value, {
+      channels: { telegram: { accounts: { 'my.bot': { dm: { policy: 'allowlist' } } } } },
+    })
+    assert.equal(run(`config get ${key}`).out, 'allowlist\n')
+    for (const wrong of ['channels["', 'channels["\\q"].dm.policy', 'channels.telegram["x"]']) {
+      assert.equal(run(`config set ${wrong} allowlist`).code, 2, wrong)
+    }
   })
 })
 
