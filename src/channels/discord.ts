@@ -220,8 +220,8 @@ function said(
 ): Found | undefined {
   const channel = id(field(data, 'channel_id'))
   const key = id(field(data, 'id'))
-  if (channel === undefined || key === undefined) return undefined
   const guild = id(field(data, 'guild_id'))
+  if (channel === undefined || key === undefined || hiddenGuild(data)) return undefined
   // Type 1 is the chat with the bot, 3 a group chat; the gateway does not always say.
   const direct = guild === undefined && (field(data, 'channel_type') ?? 1) === 1
   const { ids } = account.bot
@@ -241,6 +241,12 @@ function said(
   }
 }
 
+/** It was in a guild, and nobody can say in which: no direct chat. */
+function hiddenGuild(data: unknown): boolean {
+  const guild = field(data, 'guild_id')
+  return guild !== undefined && guild !== null && id(guild) === undefined
+}
+
 /**
  * A webhook's `author` has its id and a free name; the identity is the webhook. A partial update
  * has no author.
@@ -254,7 +260,7 @@ function author(data: unknown, account: Account): Sender {
 function deed(data: unknown, account: Account, of: 'reaction' | 'interaction'): Found | undefined {
   const channel = id(field(data, 'channel_id'))
   const user = id(field(data, 'user_id'))
-  if (channel === undefined || user === undefined) return undefined
+  if (channel === undefined || user === undefined || hiddenGuild(data)) return undefined
   const guild = id(field(data, 'guild_id'))
   const what = id(dig(data, 'emoji', 'name')) ?? id(field(data, 'answer_id')) ?? ''
   return {

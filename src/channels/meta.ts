@@ -202,6 +202,8 @@ function sent(of: unknown, path: Path, value: unknown, account: Account): Unit {
   const scoped = id(field(of, 'from_user_id'))
   const from = number ?? scoped
   const group = id(field(of, 'group_id'))
+  const inGroup = field(of, 'group_id') !== undefined && field(of, 'group_id') !== null
+  if (inGroup && group === undefined) return strange(path, of, 'a group without an id')
   const own = id(dig(value, 'metadata', 'display_phone_number'))
   const self = from !== undefined && (from === own || account.bot.ids.includes(from))
   const sender: Sender =

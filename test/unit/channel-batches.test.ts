@@ -180,6 +180,15 @@ test('a WhatsApp group is a group, addressed only by a reply to the bot', () => 
   )
 })
 
+test('a WhatsApp group without an id that can be read is no direct chat', () => {
+  const messages = [{}, [], '', true].map((group_id) => said('1', 'x', { group_id }))
+  const seen = whatsapp.messages(signed(wa(change({ messages }))), meta)
+  assert.deepEqual(
+    seen.map((one) => one.class),
+    messages.map(() => 'unknown'),
+  )
+})
+
 test('Messenger and Instagram: echoes are the bot itself, receipts pass, several events in one are nobody', () => {
   const event = (more: object) => ({
     sender: { id: '501' },

@@ -53,6 +53,15 @@ test('the page behind a link that Discord shows under a message is nobody’s ed
   assert.equal(update({ edited_timestamp: '2025-01-01T00:00:01Z' }), undefined)
 })
 
+test('a guild without an id that can be read is no direct chat', () => {
+  for (const guild_id of [{}, ['6'], '', true, 1.5]) {
+    assert.equal(dispatch('MESSAGE_CREATE', { ...said, guild_id })?.class, 'unknown')
+    const reaction = { channel_id: '7', user_id: owner.id, guild_id }
+    assert.equal(dispatch('MESSAGE_REACTION_ADD', reaction)?.class, 'unknown')
+  }
+  assert.equal(dispatch('MESSAGE_CREATE', { ...said, guild_id: null })?.room.kind, 'dm')
+})
+
 test('everyone, roles and the text of a mention do not address the bot', () => {
   const inGuild = { ...said, guild_id: '6', content: '<@800000000000000001> @everyone' }
   const mentioned = (more: object) => dispatch('MESSAGE_CREATE', { ...inGuild, ...more })?.mentioned
