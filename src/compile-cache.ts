@@ -1,5 +1,8 @@
 /** What Node compiled of our modules is kept for the next start (module.enableCompileCache), a tenth of its time. */
 
+import type { Stats } from 'node:fs'
+
+import { codeOf } from './errors.ts'
 import { homeOf } from './home.ts'
 
 const { lstatSync } = process.getBuiltinModule('node:fs')
@@ -21,7 +24,14 @@ export function keepCompiled(env: Readonly<Record<string, string | undefined>>):
 
 /** True for a folder, no link, that is ours and that nobody else can write to. */
 function isOurs(path: string, absent?: 'or absent'): boolean {
-  const found = lstatSync(path, { throwIfNoEntry: false })
+  let found: Stats | undefined
+  try {
+    found = lstatSync(path, { throwIfNoEntry: false })
+  } catch (thrown) {
+    // What may not be looked at (EACCES, ELOOP, ENAMETOOLONG) is not ours; the command says so where it matters.
+    if (codeOf(thrown) === '') throw thrown
+    return false
+  }
   if (found === undefined) return absent !== undefined
   return found.isDirectory() && found.uid === process.getuid?.() && (found.mode & 0o022) === 0
 }

@@ -2,6 +2,7 @@
 import type { ParseArgsOptionsConfig } from 'node:util'
 
 import { codeOf, Failure, messageOf } from '../errors.ts'
+import { homeOf, whyNoHome } from '../home.ts'
 import type { Command, ExitCode, Io } from './command.ts'
 import { commandNamed, loadCommands, nouns } from './commands.ts'
 
@@ -23,14 +24,15 @@ export async function run(argv: readonly string[], io: Io): Promise<ExitCode> {
   try {
     return await dispatch(argv, io)
   } catch (thrown) {
-    const failure = asFailure(thrown)
+    const failure = asFailure(thrown, io.env)
     if (json) io.err(JSON.stringify({ error: { code: failure.code, message: failure.message } }))
     else io.err(`hardshell: ${failure.message} [${failure.code}]`)
     return failure.exitCode
   }
 }
 
-async function dispatch(argv: readonly string[], io: Io): Promise<ExitCode> {
+async function dispatch(given: readonly string[], io: Io): Promise<ExitCode> {
+  const argv = nounFirst(given)
   const words = argv.filter((word) => !word.startsWith('-'))
   if (words.length === 0) {
     if (argv.includes('--version')) {
@@ -49,12 +51,14 @@ async function dispatch(argv: readonly string[], io: Io): Promise<ExitCode> {
       io.out(await overview(words[0]))
       return 0
     }
+    const said = words.slice(0, 2).join(' ')
+    const verbs = words.length === 1 ? await verbsOf(said) : []
     throw new Failure(
       'UNKNOWN_COMMAND',
-      `there is no command "${words.slice(0, 2).join(' ')}"; see "${hint}"`,
-      {
-        exitCode: 2,
-      },
+      verbs.length > 0
+        ? `"${said}" needs a verb: ${verbs.join(', ')}; see "${hint}"`
+        : `there is no command "${said}"; see "${hint}"`,
+      { exitCode: 2 },
     )
   }
   const { command, rest } = found
@@ -70,6 +74,21 @@ async function dispatch(argv: readonly string[], io: Io): Promise<ExitCode> {
     json: values['json'] === true,
     io,
   })
+}
+
+/** The line with the options that every command takes behind its words, where a person put them in front. */
+function nounFirst(argv: readonly string[]): readonly string[] {
+  const first = argv.findIndex((word) => !['--json', '--help', '-h'].includes(word))
+  return first < 1 ? argv : [...argv.slice(first), ...argv.slice(0, first)]
+}
+
+/** The second words of the commands of a noun; empty for a word that is none. */
+async function verbsOf(noun: string): Promise<readonly string[]> {
+  const load = Object.hasOwn(nouns, noun) ? nouns[noun] : undefined
+  const rows = (await load?.()) ?? []
+  return rows
+    .map(({ name }) => name.split(' '))
+    .flatMap(([first, verb]) => (first === noun && verb !== undefined ? [verb] : []))
 }
 
 function readArguments(
@@ -140,9 +159,18 @@ async function version(): Promise<string> {
 }
 
 /** What every thrown thing is at the edge: our own sentence, or the system's with its code. */
-function asFailure(thrown: unknown): Failure {
+function asFailure(thrown: unknown, env: Io['env']): Failure {
   if (thrown instanceof Failure) return thrown
   const code = codeOf(thrown)
+  // Sockets, state and logs all lie in one folder: where that cannot be used, this is what is wrong, whoever met it first.
+  const home = homeOf(env)
+  const why = code === '' ? undefined : whyNoHome(home)
+  if (why !== undefined) {
+    return new Failure(
+      'HOME_UNUSABLE',
+      `${home} ${why}: set HARDSHELL_HOME to a folder of your own, like "$HOME/.hardshell"`,
+    )
+  }
   return new Failure(code === '' ? 'UNEXPECTED' : code, messageOf(thrown).split('\n')[0] ?? '')
 }
 
