@@ -35,7 +35,8 @@ const valueCharsMax = 1024 * 1024
 
 /**
  * Opens (or makes, 0600) the state file; `:memory:` lives as long as the object. Fails with STORE_UNSAFE for a link, a
- * foreign owner or a shared directory, STORE_NEWER for a file of a newer version, STORE_BROKEN for anything else.
+ * foreign owner or a shared directory, STORE_NEWER for a file of a newer version, STORE_FULL,
+ * STORE_READ_ONLY, STORE_DISK or STORE_BUSY where the file cannot be written now, STORE_BROKEN for anything else.
  */
 export function openSqlite(path: string, settings: SqliteSettings): Store {
   const database = openDatabase(path, { migrations, survives: 'machine' })
@@ -68,12 +69,49 @@ export function openDatabase(path: string, { migrations, survives }: FileSetting
   } catch (thrown) {
     if (database?.isOpen === true) database.close()
     if (thrown instanceof Failure) throw thrown
-    throw new Failure(
-      'STORE_BROKEN',
-      `${path}: ${messageOf(thrown)}. Restore a backup, or move the file away to begin with an empty state.`,
-      { cause: thrown },
-    )
+    const [code, remedy] = remedies.get(resultOf(thrown)) ?? broken
+    throw new Failure(code, `${path}: ${messageOf(thrown)}. ${remedy}`, { cause: thrown })
   }
+}
+
+/** A code of a Failure, and what to do about it. */
+type Remedy = readonly [code: string, remedy: string]
+
+const broken: Remedy = [
+  'STORE_BROKEN',
+  'Restore a backup, or move the file away to begin with an empty state.',
+]
+
+const full: Remedy = ['STORE_FULL', 'Free space on its disk; what the file holds is kept.']
+const readOnly: Remedy = ['STORE_READ_ONLY', 'Make its folder and its disk writable.']
+
+/** What to do about a result of SQLite (sqlite.org/rescode.html) that says nothing about the content of the file. */
+const remedies: ReadonlyMap<number, Remedy> = new Map([
+  [5, ['STORE_BUSY', 'Another process holds it: try again.']],
+  [8, readOnly],
+  [
+    10,
+    [
+      'STORE_DISK',
+      'Free space on its disk, or look whether the disk fails; the file may be sound.',
+    ],
+  ],
+  [13, full],
+  [14, readOnly],
+])
+
+/** The same for what the kernel says when the file is opened. */
+const refusals: Readonly<Record<string, Remedy>> = {
+  EROFS: readOnly,
+  ENOSPC: full,
+  EDQUOT: full,
+}
+
+/** The primary result code of an error of SQLite; 0 for anything else. */
+function resultOf(thrown: unknown): number {
+  if (!(thrown instanceof Error) || !('errcode' in thrown)) return 0
+  // The bits above are details of the same result.
+  return typeof thrown.errcode === 'number' ? thrown.errcode & 0xff : 0
 }
 
 /** Makes the file or checks it: regular, ours, one link, no bits for others (mended), in a directory of ours. */
@@ -91,6 +129,8 @@ function secureFile(path: string): void {
   } catch (thrown) {
     if (thrown instanceof Failure) throw thrown
     if (codeOf(thrown) === 'ELOOP') throw unsafe('is a symbolic link. Put the file itself there.')
+    const [code, remedy] = refusals[codeOf(thrown)] ?? []
+    if (code !== undefined) throw new Failure(code, `${path}: ${messageOf(thrown)}. ${remedy}`)
     throw unsafe(`${messageOf(thrown)}. Make the directory with mode 0700.`)
   }
   try {
@@ -120,7 +160,8 @@ function migrate(database: DatabaseSync, path: string, migrations: readonly stri
     if (seen < migrations.length) database.exec(`PRAGMA user_version = ${migrations.length}`)
     database.exec('COMMIT')
   } catch (thrown) {
-    database.exec('ROLLBACK')
+    // A full disk ends the transaction by itself; a second end would hide the reason.
+    if (database.isTransaction) database.exec('ROLLBACK')
     throw thrown
   }
 }

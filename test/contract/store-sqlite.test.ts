@@ -1,7 +1,17 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, link, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import {
+  chmod,
+  link,
+  mkdir,
+  mkdtemp,
+  readdir,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -100,6 +110,29 @@ test('a file of a newer version and a file that is no database are refused in on
     await rm(path)
     await writeFile(path, 'this is no database '.repeat(100), { mode: 0o600 })
     assert.throws(() => openSqlite(path, { now }), { code: 'STORE_BROKEN', message: /^[^\n]+$/ })
+  })
+})
+
+test('a full disk and a read-only one are told from a broken file, and nobody is told to move it away', async () => {
+  await inFolder(async (folder) => {
+    const disk = join(folder, 'disk')
+    await mkdir(disk, { mode: 0o700 })
+    const mount = (options: string) =>
+      execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'hardshell-test', disk])
+    mount('size=16k,mode=0700')
+    try {
+      const path = join(disk, 'state.db')
+      // What SQLite says depends on which of its files finds no room first.
+      const expected = { code: /^STORE_(FULL|DISK)$/, message: /^[^\n]+Free space on its disk/ }
+      assert.throws(() => openSqlite(path, { now }), expected)
+      mount('remount,ro')
+      for (const at of [path, join(disk, 'other.db')]) {
+        const readOnly = { code: 'STORE_READ_ONLY', message: /^[^\n]+writable\.$/ }
+        assert.throws(() => openSqlite(at, { now }), readOnly)
+      }
+    } finally {
+      execFileSync('umount', ['-l', disk])
+    }
   })
 })
 
