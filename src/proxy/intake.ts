@@ -294,7 +294,7 @@ export class Intake implements Sent {
         if (failure !== undefined) {
           this.#refuse('AUDIT_UNAVAILABLE', failure.message, ['Retry-After', '5'])
         } else if (parcel === undefined) this.#withhold(heard)
-        else this.#sendWhenReady(heard, parcel)
+        else this.#sendWhenReady(heard, request, parcel)
       },
     )
   }
@@ -324,10 +324,28 @@ export class Intake implements Sent {
     }
   }
 
-  #sendWhenReady(heard: readonly Heard[], parcel: Parcel): void {
+  #sendWhenReady(heard: readonly Heard[], request: WebhookRequest, parcel: Parcel): void {
     const waiting = this.#shared.parts.agent.ready()
-    if (waiting === undefined) this.#send('ready', heard, parcel)
-    else void waiting.then((state) => this.#send(state, heard, parcel))
+    if (waiting === undefined) {
+      this.#send('ready', heard, parcel)
+      return
+    }
+    void waiting.then((state) =>
+      this.#guard(() => {
+        const still = state === 'ready' && !this.#over ? this.#stillHeard(heard) : heard
+        if (still === heard) this.#send(state, heard, parcel)
+        else this.#settle(still, request)
+      }),
+    )
+  }
+
+  /** Without what those said who were taken out while it waited; the same when there is nobody. */
+  #stillHeard(heard: readonly Heard[]): readonly Heard[] {
+    const { desk } = this.#counter
+    const isGone = ({ passes, message }: Heard) =>
+      passes && message.class !== 'probe' && !desk.speaks(message)
+    if (!heard.some(isGone)) return heard
+    return heard.map((one) => (isGone(one) ? no(one.message, 'taken out while it waited') : one))
   }
 
   #send(state: 'ready' | 'starting' | 'down', heard: readonly Heard[], parcel: Parcel): void {

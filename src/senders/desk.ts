@@ -90,6 +90,12 @@ export class Desk {
     return verdict === 'ignore' ? because : undefined
   }
 
+  /** Whether a message may go on to the agent now. Counts nothing. Throws when the list cannot be read, which is a no. */
+  speaks(message: Message): boolean {
+    const known = this.#deps.list.known(this.place)
+    return judgeMessage(message, this.settings.policy, known).verdict === 'speak'
+  }
+
   /** Judges one message. Rejects when the state cannot be read or written, which is a no. */
   async hear(message: Message): Promise<Heard> {
     return this.hearAtOnce(message)

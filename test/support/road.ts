@@ -37,9 +37,9 @@ const MiB = 1024 ** 2
 export async function openRoad(
   desk: DeskSettings,
   clock: TestClock,
-  more: Partial<WebhookSettings> & { readonly call?: Call } = {},
+  more: Partial<WebhookSettings> & { readonly call?: Call; readonly ready?: Agent['ready'] } = {},
 ): Promise<Road> {
-  const { call = recordingCall().call, ...settings } = more
+  const { call = recordingCall().call, ready = () => undefined, ...settings } = more
   const records: PeopleRecord[] = []
   const passed: Passed[] = []
   const people = await People.open([desk], {
@@ -67,7 +67,7 @@ export async function openRoad(
     warm: () => undefined,
     close: () => Promise.resolve(),
   }
-  const agent: Pick<Agent, 'ready'> = { ready: () => undefined }
+  const agent: Pick<Agent, 'ready'> = { ready }
   const road = openWebhooks(
     {
       bodyBytes: MiB,

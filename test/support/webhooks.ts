@@ -292,6 +292,26 @@ export const twilio: TestService = {
   },
 }
 
+/** The `hs_token` of the home server. */
+export const matrixToken = 'hs_token_of_the_tests_0123456789'
+
+/** A transaction of a Matrix home server: a message of each of these people in one direct room. */
+export function matrixEvents(id: string, senders: readonly string[], at?: number): Written {
+  const events = senders.map((sender, i) => ({
+    type: 'm.room.message',
+    room_id: '!dm:hs.test',
+    sender,
+    event_id: `$${id}-${i}`,
+    origin_server_ts: seconds(at) * 1000,
+    content: { msgtype: 'm.text', body: 'hi' },
+  }))
+  return {
+    path: `/_matrix/app/v1/transactions/${id}`,
+    headers: { ...json, Authorization: `Bearer ${matrixToken}` },
+    body: bytes({ events }),
+  }
+}
+
 const genericSecret = Buffer.alloc(32, 9).toString('base64')
 /** Any bot with Standard Webhooks signatures. */
 export const generic: TestService = {
