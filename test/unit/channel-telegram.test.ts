@@ -71,7 +71,7 @@ test('every documented update type is read, and no other', () => {
 const anonymousAdmin = { id: 1_087_968_824, is_bot: true, first_name: 'Group' }
 const channelBot = { id: 136_817_688, is_bot: true, first_name: 'Channel' }
 const linked = { id: 777_000, is_bot: false, first_name: 'Telegram' }
-const author = fc.constantFrom<unknown>(
+const authors: readonly unknown[] = [
   stranger,
   { ...stranger, is_bot: true },
   anonymousAdmin,
@@ -84,8 +84,8 @@ const author = fc.constantFrom<unknown>(
   { username: owner.username },
   null,
   undefined,
-)
-const chat = fc.constantFrom<unknown>(
+]
+const chats: readonly unknown[] = [
   { id: stranger.id, type: 'private' },
   // The owner's own chat: a stranger cannot write there, and still the author decides.
   { id: owner.id, type: 'private', username: owner.username },
@@ -96,13 +96,13 @@ const chat = fc.constantFrom<unknown>(
   { type: 'private' },
   null,
   undefined,
-)
-const someChat = fc.constantFrom<unknown>(
+]
+const chatsBehind: readonly unknown[] = [
   undefined,
   { id: served.id, type: 'supergroup' },
   { id: -1_003_000_000_001, type: 'channel' },
   { id: owner.id, type: 'private' },
-)
+]
 
 /** Places where an update may name the owner without the owner having done anything. */
 const decoy = fc.record(
@@ -143,26 +143,42 @@ const actorKey: Readonly<Record<string, string>> = {
   poll_answer: 'user',
 }
 
+interface Parts {
+  readonly who: unknown
+  readonly where: unknown
+  readonly behind: unknown
+  readonly voter: unknown
+  readonly rest: object
+}
+
+const bodyOf = (type: string, { who, where, behind, voter, rest }: Parts) => ({
+  // Decoys first: the real author below has the last word on the keys that decide.
+  ...rest,
+  id: '4382',
+  date: 1_764_000_000,
+  chat: type === 'stopped_message_generation' ? notOwner(where) : where,
+  user_chat_id: owner.id,
+  bot: owner,
+  message: { message_id: 2, from: owner, chat: where, sender_chat: owner },
+  boost: { source: { source: 'premium', user: owner } },
+  old_chat_member: { user: owner, status: 'left' },
+  new_chat_member: { user: owner, status: 'member' },
+  [actorKey[type] === undefined ? 'user' : 'from']: owner,
+  [actorKey[type] ?? 'from']: who,
+  ...(behind !== undefined && { sender_chat: behind }),
+  ...(voter !== undefined && { voter_chat: voter, actor_chat: voter }),
+})
+
 const body = (type: string) =>
   fc
-    .record({ who: author, where: chat, behind: someChat, rest: decoy, voter: someChat })
-    .map(({ who, where, behind, rest, voter }) => ({
-      // Decoys first: the real author below has the last word on the keys that decide.
-      ...rest,
-      id: '4382',
-      date: 1_764_000_000,
-      chat: type === 'stopped_message_generation' ? notOwner(where) : where,
-      user_chat_id: owner.id,
-      bot: owner,
-      message: { message_id: 2, from: owner, chat: where, sender_chat: owner },
-      boost: { source: { source: 'premium', user: owner } },
-      old_chat_member: { user: owner, status: 'left' },
-      new_chat_member: { user: owner, status: 'member' },
-      [actorKey[type] === undefined ? 'user' : 'from']: owner,
-      [actorKey[type] ?? 'from']: who,
-      ...(behind !== undefined && { sender_chat: behind }),
-      ...(voter !== undefined && { voter_chat: voter, actor_chat: voter }),
-    }))
+    .record({
+      who: fc.constantFrom(...authors),
+      where: fc.constantFrom(...chats),
+      behind: fc.constantFrom(...chatsBehind),
+      voter: fc.constantFrom(...chatsBehind),
+      rest: decoy,
+    })
+    .map((parts) => bodyOf(type, parts))
 
 /** There the chat is the person: only a private chat of a stranger is a stranger. */
 const notOwner = (where: unknown) =>
@@ -181,6 +197,30 @@ test('a stranger in any position of any update type, beside the owner in every o
       { numRuns: 150 },
     )
   }
+})
+
+/** Each way to take one of each. */
+const product = <A, B>(some: readonly A[], others: readonly B[]) =>
+  some.flatMap((a) => others.map((b) => [a, b] as const))
+
+test('no author in any chat, behind any other chat, speaks by any update type', () => {
+  const decoys = [
+    {},
+    { via_bot: owner, forward_from: owner, user_id: owner.id, sender_id: owner.id },
+    { guest_query_id: 'g' },
+    { business_connection_id: 'b' },
+  ]
+  const places = product(product(authors, chats), product(chatsBehind, chatsBehind))
+  const pairing = new Set<string>()
+  for (const type of [...documented, 'hologram_message', 'constructor']) {
+    for (const [[[who, where], [behind, voter]], rest] of product(places, decoys)) {
+      const inner = bodyOf(type, { who, where, behind, voter, rest })
+      const { verdict } = verdictOf({ update_id: 5, [type]: inner })
+      if (verdict === 'speak') assert.fail(JSON.stringify({ [type]: inner }))
+      if (verdict === 'pair') pairing.add(type)
+    }
+  }
+  assert.deepEqual([...pairing], ['message'])
 })
 
 test('only a message in a private chat asks a stranger to pair, whatever type the update has', () => {
