@@ -15,6 +15,8 @@ import type { TunnelEnd, TunnelSettings, UpgradeCall } from './ws-call.ts'
 const refusalBodyBytes = KiB(64)
 /** How long, in ms, a client may take to read an answer that ends the connection. */
 const lingerMs = 2000
+/** How long, in ms, a client that has finished sending may be shown nothing before it counts as gone. */
+const silentMs = 500
 /** Seconds after which a client at a socket cap may try again. */
 const retryAfterSeconds = '10'
 
@@ -40,9 +42,10 @@ export class Attempt {
   #answered: TunnelEnd | undefined
   readonly #resolve: (end: TunnelEnd) => void
   readonly #onClose = () => this.#closed()
-  /** Half a connection is none here: whoever ends it before the handshake is over could never say anything. */
+  #silence: NodeJS.Timeout | undefined
+  /** It may wait for its answer or have gone: TCP says the same of both. */
   readonly #onEnd = () => {
-    if (this.undecided) this.call.socket.destroy()
+    if (this.undecided) this.#silence = setTimeout(() => this.call.socket.destroy(), silentMs)
   }
 
   constructor(
@@ -67,13 +70,13 @@ export class Attempt {
     const { facts, identity, socket } = this.call
     // Also what arrives after the answer was written: the cause of a dead connection is not ours to judge.
     socket.on('error', nothing)
-    if (socket.destroyed || socket.readableEnded) {
-      socket.destroy()
+    if (socket.destroyed) {
       this.finish({ status: 0, ...nothingMoved, because: 'the client left' })
       return false
     }
     socket.on('close', this.#onClose)
-    socket.on('end', this.#onEnd)
+    if (socket.readableEnded) this.#onEnd()
+    else socket.on('end', this.#onEnd)
     const handshake = facts.websocket
     if (handshake === undefined || !wellFormed(handshake.key, handshake.protocols)) {
       this.refuse('UPGRADE_INVALID', 'the handshake is malformed')
@@ -132,7 +135,7 @@ export class Attempt {
 
   /** The 101 is on its way: from here on the road answers for the socket and calls `finish`. */
   opened(): void {
-    clearTimeout(this.#timer)
+    this.#stopClocks()
     this.#stage = 'open'
     this.abandon = nothing
     this.call.socket.off('close', this.#onClose)
@@ -143,7 +146,7 @@ export class Attempt {
   finish(end: TunnelEnd): void {
     if (this.#stage === 'over') return
     this.#stage = 'over'
-    clearTimeout(this.#timer)
+    this.#stopClocks()
     this.#release()
     this.#resolve(end)
   }
@@ -170,9 +173,14 @@ export class Attempt {
     if (this.#stage !== 'handshake') return false
     this.#stage = 'answered'
     this.#answered = end
-    clearTimeout(this.#timer)
+    this.#stopClocks()
     this.abandon()
     return true
+  }
+
+  #stopClocks(): void {
+    clearTimeout(this.#timer)
+    clearTimeout(this.#silence)
   }
 
   #closed(): void {

@@ -374,6 +374,19 @@ for (const road of ['framed', 'opaque'] as const) {
     })
   }
 
+  test(`a client that has finished sending still hears the agent's refusal on the ${road} road`, async () => {
+    const asked: Socket[] = []
+    const agent = await startRawAgent(cleanup, (socket) => asked.push(socket))
+    const gateway = await startGateway(cleanup, { road, address: agent.address })
+    const client = new RawClient(gateway.port, { stubborn: true })
+    await until('the agent has the handshake', () => asked.length === 1)
+    client.socket.end()
+    asked[0]?.write('HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno')
+    assert.equal((await client.answer()).status, 403)
+    client.destroy()
+    assert.equal((await gateway.end()).status, 403)
+  })
+
   for (const [reason, status] of [
     ['revoked', 401],
     ['rotated', 401],
