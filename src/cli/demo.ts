@@ -5,7 +5,7 @@ import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-import { Failure, messageOf } from '../errors.ts'
+import { codeOf, Failure, messageOf } from '../errors.ts'
 import { writeAtomic } from '../files.ts'
 import type { Command, ExitCode, Io } from './command.ts'
 import { firstConfig, makeHome } from './init.ts'
@@ -25,10 +25,12 @@ export const demoCommands: readonly Command[] = [
     run: async ({ io, options }) => {
       const port = portOf(options['port'])
       const image = await exampleImage(io)
+      const { firstWish } = await import('./wish.ts')
+      const wish = firstWish()
       // Short, because sockets lie in it; in the temporary folder, because nothing of a demo is kept.
       const parent = mkdtempSync(join(tmpdir(), 'hardshell-'))
       try {
-        return await runDemo(join(parent, 'home'), image, port, io)
+        return await runDemo(join(parent, 'home'), { image, port, wish }, io)
       } finally {
         await rm(parent, { recursive: true, force: true })
       }
@@ -50,17 +52,19 @@ async function exampleImage(io: Io): Promise<string> {
   const { localImage } = await import('../agent/image.ts')
   const sockets = engineSockets(io.env)
   const find = async () => {
+    let refused: unknown
     for (const socket of sockets) {
       const candidate = new Engine(socket)
-      if (
-        await candidate.ping().then(
-          () => true,
-          () => false,
-        )
-      )
+      try {
+        await candidate.ping()
         return candidate
-      await candidate.close()
+      } catch (thrown) {
+        await candidate.close()
+        if (codeOf(thrown) !== 'ENGINE_ABSENT') refused ??= thrown
+      }
     }
+    // An engine that is there and not for this user is not one to install.
+    if (refused !== undefined) throw refused
     return undefined
   }
   const engine = (await find()) ?? (await setUpEngine(io, find))
@@ -97,7 +101,13 @@ async function setUpEngine<T>(io: Io, find: () => Promise<T | undefined>): Promi
   return engine
 }
 
-async function runDemo(home: string, image: string, port: number, io: Io): Promise<ExitCode> {
+interface Demo {
+  readonly image: string
+  readonly port: number
+  readonly wish: Promise<NodeJS.Signals>
+}
+
+async function runDemo(home: string, { image, port, wish }: Demo, io: Io): Promise<ExitCode> {
   const config = firstConfig({ image })
     .replace('port: 8080', `port: ${port}`)
     .replace(/(image: [^\n]*)\n/, `$1\n    port: ${agentPort},\n    healthPath: "/health",\n`)
@@ -116,6 +126,7 @@ async function runDemo(home: string, image: string, port: number, io: Io): Promi
     {
       config: configFile,
       json: false,
+      wish,
       onReady: (url) => io.out(guide(url, home, token)),
     },
     { ...io, env },

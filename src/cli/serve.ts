@@ -1,6 +1,7 @@
 /** `serve`: the sidecar in the foreground, until a signal. */
 import { messageOf } from '../errors.ts'
 import type { Command, ExitCode, Io } from './command.ts'
+import { firstWish } from './wish.ts'
 
 /** Options that say which configuration is meant. */
 export const configOption = {
@@ -28,6 +29,8 @@ export const serveCommands: readonly Command[] = [
 export interface ServeOptions {
   readonly config: string | undefined
   readonly json: boolean
+  /** When to end; a signal from now on when absent. */
+  readonly wish?: Promise<NodeJS.Signals>
   /** Printed once the port is open. */
   readonly onReady?: (url: string) => void
 }
@@ -35,7 +38,7 @@ export interface ServeOptions {
 /** How long the audit log may take to be written before a defect ends the program, ms. */
 const flushMs = 2000
 
-/** Runs the sidecar until SIGINT or SIGTERM; a second signal ends it at once. Rejects with a Failure at start-up. */
+/** Runs the sidecar until SIGINT or SIGTERM; a second wish ends it at once. Rejects with a Failure at start-up. */
 export async function serve(options: ServeOptions, io: Io): Promise<ExitCode> {
   const [{ startApp }, { loadConfig }, { openLog }] = await Promise.all([
     import('../app.ts'),
@@ -54,6 +57,10 @@ export async function serve(options: ServeOptions, io: Io): Promise<ExitCode> {
     }
   }
   const log = openLog(loaded.logLevel)
+  // Heard from here on: a signal in the middle of the start ends the program when all of it can be taken down.
+  const wish = (options.wish ?? firstWish()).then((signal) =>
+    log.info({ signal }, 'stopping: exchanges under way may end'),
+  )
   const app = await startApp({ loaded, log, engineEnv: io.env })
   if (options.onReady !== undefined) options.onReady(app.url)
   else if (options.json) io.out(JSON.stringify({ url: app.url, pid: process.pid }))
@@ -68,16 +75,7 @@ export async function serve(options: ServeOptions, io: Io): Promise<ExitCode> {
     log.error({ because, stack }, 'a defect of ours ends the program')
     void app.fail(because).finally(exit)
   })
-  await new Promise<void>((resolve) => {
-    let stopping = false
-    const stop = (signal: NodeJS.Signals) => {
-      if (stopping) process.exit(1)
-      stopping = true
-      log.info({ signal }, 'stopping: exchanges under way may end')
-      void app.stop().then(resolve)
-    }
-    process.on('SIGINT', stop)
-    process.on('SIGTERM', stop)
-  })
+  await wish
+  await app.stop()
   return 0
 }

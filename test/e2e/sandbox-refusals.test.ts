@@ -9,6 +9,7 @@ import { promisify } from 'node:util'
 import { createAgent, type AgentDeps } from '../../src/agent/create.ts'
 import { Engine } from '../../src/agent/engine.ts'
 import { AuditList, openBench, tempDir } from '../support/engine.ts'
+import { hardshell } from '../support/program.ts'
 
 const deps: AgentDeps = {
   audit: new AuditList(),
@@ -82,6 +83,26 @@ suite('a machine on which no cell can be made', () => {
       try {
         const line = await lineOf(create(dir, socket), 'SANDBOX_UNAVAILABLE')
         assert.match(line, /web\.sock answers, but not as a container engine/)
+      } finally {
+        server.close()
+        server.closeAllConnections()
+      }
+    })
+  })
+
+  test('the demo tells what is wrong with an engine that is there, and installs none', async (t) => {
+    await withDir(async (dir) => {
+      const socket = join(dir, 'web.sock')
+      const server = createServer((_request, response) => response.end('OK'))
+      await new Promise<void>((resolve) => server.listen(socket, () => resolve()))
+      try {
+        const env = { HOME: dir, DOCKER_HOST: `unix://${socket}` }
+        const { code, text } = await hardshell(t, ['demo', '--port', '0'], env)
+        assert.equal(code, 1)
+        assert.match(
+          text,
+          /^hardshell: [^\n]*web\.sock answers, but not as a container engine.*\n$/,
+        )
       } finally {
         server.close()
         server.closeAllConnections()
