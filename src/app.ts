@@ -93,6 +93,12 @@ export async function startApp(setup: AppSetup): Promise<App> {
   }
 }
 
+/** What runs the agent and what that cannot guarantee, as the log keeps it. */
+function runnerOf(agent: Agent): string {
+  const { driver, lacks } = agent.runner()
+  return [`agent by ${driver}`, ...lacks].join('; ').slice(0, 300)
+}
+
 async function takeDown(undo: Undo[], log: Log): Promise<void> {
   for (let step = undo.pop(); step !== undefined; step = undo.pop()) {
     try {
@@ -190,7 +196,7 @@ async function assemble(setup: AppSetup, undo: Undo[]): Promise<App> {
   })
   undo.push(() => admin.close())
   await agent.start()
-  audit.append({ event: 'sidecar.started', config: configHash() })
+  audit.append({ event: 'sidecar.started', config: configHash(), because: runnerOf(agent) })
   undo.push(
     afterwards(() => {
       for (const notice of loaded.notices) tellNotice(log, notice)

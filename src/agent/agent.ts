@@ -10,13 +10,20 @@ export interface AgentAddress {
 /** Whether the agent can be reached now. */
 export type AgentState = 'starting' | 'ready' | 'down' | 'stopped'
 
-/** What `agent status` and `status` show. */
-export interface AgentStatus {
-  readonly state: AgentState
+/** What runs an agent, and what that cannot guarantee. */
+export interface AgentRunner {
   /** `external`, `docker`, … */
   readonly driver: string
   /** What this driver cannot guarantee, one sentence each. */
   readonly lacks: readonly string[]
+}
+
+/** Hears that an agent is not ready and why, and that it is ready again. */
+export type AgentListener = (state: AgentState, because: string | undefined) => void
+
+/** What `agent status` and `status` show. */
+export interface AgentStatus extends AgentRunner {
+  readonly state: AgentState
   readonly restarts: number
   /** Why the agent is not ready, or ended last: `oom`, `exit 1`, `image … not found`. */
   readonly because?: string
@@ -32,6 +39,7 @@ export interface Agent {
   /** Resolves as soon as the first start is under way; the agent need not be ready yet. */
   start(): Promise<void>
   state(): AgentState
+  runner(): AgentRunner
   /**
    * Waits for a ready agent, bounded in time and in the number of waiters.
    * `undefined` when it is ready now, so that the hot path makes no promise.

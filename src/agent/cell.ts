@@ -49,6 +49,7 @@ export async function createCell(
       now: deps.now,
       pause: (ms, signal) => pause(ms, undefined, { signal }),
       answers: (address) => answers(address, cell.healthPath),
+      ...(deps.told === undefined ? {} : { told: deps.told }),
     },
   )
 }

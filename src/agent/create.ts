@@ -1,7 +1,7 @@
 /** Makes the agent that the settings ask for: one in a cell of ours, or one that already runs. */
 import type { AuditSink } from '../audit/record.ts'
 import { Failure } from '../errors.ts'
-import type { Agent } from './agent.ts'
+import type { Agent, AgentListener } from './agent.ts'
 import type { EngineEnv } from './engine.ts'
 import { ExternalAgent } from './external.ts'
 import { answers } from './health.ts'
@@ -39,6 +39,8 @@ export interface AgentDeps {
   readonly gid: number
   /** The environment's word about where the engine listens. */
   readonly engineEnv?: EngineEnv
+  /** Hears of an agent that is not ready; absent when nobody is to be told. */
+  readonly told?: AgentListener
   /** Tells whether a value is a secret of ours, which no agent may be given. */
   readonly isSecret?: (value: string) => boolean
 }
@@ -49,6 +51,7 @@ export async function createAgent(settings: AgentSettings, deps: AgentDeps): Pro
     return new ExternalAgent(settings.upstream, {
       now: deps.now,
       answers: (address) => answers(address, undefined),
+      ...(deps.told === undefined ? {} : { told: deps.told }),
     })
   }
   if (settings.cell === undefined) {

@@ -1,12 +1,21 @@
 /** An agent that someone else runs: we only look whether it is there. */
 import { Failure } from '../errors.ts'
-import type { Agent, AgentAddress, AgentState, AgentStatus } from './agent.ts'
+import type {
+  Agent,
+  AgentAddress,
+  AgentListener,
+  AgentRunner,
+  AgentState,
+  AgentStatus,
+} from './agent.ts'
 
 /** What it needs from outside. */
 export interface ExternalDeps {
   readonly now: () => number
   /** Whether the agent answers now. */
   readonly answers: (address: AgentAddress) => Promise<boolean>
+  /** Hears that the agent does not answer, and that it does again. */
+  readonly told?: AgentListener
 }
 
 /** How often the agent is looked at while nobody asks. */
@@ -67,21 +76,27 @@ export class ExternalAgent implements Agent {
     return this.#look().then((state) => (state === 'ready' ? 'ready' : 'down'))
   }
 
-  async status(): Promise<AgentStatus> {
-    if (this.#state !== 'stopped') await this.#look()
-    const { socketPath, origin } = this.address
+  runner(): AgentRunner {
     return {
-      state: this.#state,
       driver: 'external',
       lacks: ['The agent runs outside of Hardshell: no sandbox of ours is applied.'],
+    }
+  }
+
+  async status(): Promise<AgentStatus> {
+    if (this.#state !== 'stopped') await this.#look()
+    return {
+      state: this.#state,
+      ...this.runner(),
       restarts: 0,
       ...(this.#since === undefined ? {} : { since: this.#since }),
-      ...(this.#state === 'down'
-        ? {
-            because: `nothing answers at ${socketPath ?? origin}: start the agent, or mend agent.upstream`,
-          }
-        : {}),
+      ...(this.#state === 'down' ? { because: this.#silence() } : {}),
     }
+  }
+
+  #silence(): string {
+    const { socketPath, origin } = this.address
+    return `nothing answers at ${socketPath ?? origin}: start the agent, or mend agent.upstream`
   }
 
   restart(): Promise<void> {
@@ -112,7 +127,10 @@ export class ExternalAgent implements Agent {
       if (this.#state === 'stopped') return this.#state
       if (there && this.#state !== 'ready') this.#since = this.#deps.now()
       if (!there) this.#since = undefined
+      const before = this.#state
       this.#state = there ? 'ready' : 'down'
+      if (!there && before !== 'down') this.#deps.told?.('down', this.#silence())
+      if (there && before === 'down') this.#deps.told?.('ready', undefined)
       return this.#state
     })
     return this.#looking

@@ -1,7 +1,14 @@
 /** Keeps one agent alive in its cell: starts it, waits until it answers, starts it again when it ends, and says why. */
 import type { AuditSink } from '../audit/record.ts'
 import { messageOf } from '../errors.ts'
-import type { Agent, AgentAddress, AgentState, AgentStatus } from './agent.ts'
+import type {
+  Agent,
+  AgentAddress,
+  AgentListener,
+  AgentRunner,
+  AgentState,
+  AgentStatus,
+} from './agent.ts'
 import type { Cell, CellEnd, CellSpec, SandboxDriver } from './sandbox.ts'
 import { WaitingRoom, type WaitingBounds } from './waiting.ts'
 
@@ -22,6 +29,8 @@ export interface SupervisorDeps {
   readonly pause: (ms: number, signal: AbortSignal) => Promise<unknown>
   /** Whether the agent answers now. */
   readonly answers: (address: AgentAddress) => Promise<boolean>
+  /** Hears why the agent is not ready, and that it is ready again. */
+  readonly told?: AgentListener
 }
 
 /** The first pause before a new start; it doubles with each failure in a row. */
@@ -60,6 +69,8 @@ export class Supervisor implements Agent {
   #failures = 0
   #wanted = false
   #lastWords: readonly string[] = []
+  /** Why the agent is not ready, as it was told last. */
+  #told: string | undefined
   #loop: Promise<void> | undefined
 
   constructor(settings: SupervisorSettings, deps: SupervisorDeps) {
@@ -87,11 +98,14 @@ export class Supervisor implements Agent {
     return Promise.resolve('down')
   }
 
+  runner(): AgentRunner {
+    return { driver: this.#deps.driver.name, lacks: this.#deps.driver.lacks }
+  }
+
   status(): Promise<AgentStatus> {
     return Promise.resolve({
       state: this.#state,
-      driver: this.#deps.driver.name,
-      lacks: this.#deps.driver.lacks,
+      ...this.runner(),
       restarts: Math.max(0, this.#starts - 1),
       image: this.#settings.image,
       ...(this.#because === undefined ? {} : { because: this.#because }),
@@ -244,6 +258,10 @@ export class Supervisor implements Agent {
   #become(state: AgentState, because: string | undefined): void {
     this.#state = state
     this.#because = because
+    // A restart on request is no news, and neither is one more failure for the same reason.
+    if (because === this.#told || this.#wanted || state === 'stopped') return
+    this.#told = because
+    this.#deps.told?.(state, because)
   }
 
   /** A pause that ends early, without a failure, when the supervisor stops or is hurried. */

@@ -37,6 +37,10 @@ export async function agentFor(
     uid: process.getuid?.() ?? 0,
     gid: process.getgid?.() ?? 0,
     isSecret: (value) => tokens.lookUp(value).kind === 'valid',
+    told: (state, because) => {
+      if (because === undefined) setup.log?.info({ state }, `the agent is ${state} again`)
+      else setup.log?.warn({ state, because }, 'the agent is not ready')
+    },
     engineEnv: setup.engineEnv ?? {},
   })
 }

@@ -210,12 +210,16 @@ function tunnelFor(
   }
 }
 
-/** GET or HEAD of the health path: whether the agent can be reached, behind the same gates as everything else. */
+/**
+ * GET or HEAD of the health path: whether the agent can be reached, what runs it and what that cannot guarantee, behind the
+ * same gates as everything else.
+ */
 function healthRoutes(path: string, agent: Agent): readonly OwnRoute[] {
   const answer = () => {
     const state = agent.state()
     const status = state === 'ready' ? 'ok' : 'unavailable'
-    return { status: state === 'ready' ? 200 : 503, document: { status, agent: state } }
+    const document = { status, agent: state, ...agent.runner() }
+    return { status: state === 'ready' ? 200 : 503, document }
   }
   return ['GET', 'HEAD'].map((method) => ({ method, path, answer }))
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 
-import { startSidecar, type TestSidecar } from '../support/sidecar.ts'
+import { recordsOf, startSidecar, type TestSidecar } from '../support/sidecar.ts'
 
 let side: TestSidecar
 before(async () => {
@@ -40,6 +40,14 @@ test('the health path answers itself, behind the same token', async () => {
   const before = side.agent.seen.length
   const answer = await call('/health')
   assert.equal(answer.status, 200)
-  assert.deepEqual(await answer.json(), { status: 'ok', agent: 'ready' })
+  const lack = 'The agent runs outside of Hardshell: no sandbox of ours is applied.'
+  assert.deepEqual(await answer.json(), {
+    status: 'ok',
+    agent: 'ready',
+    driver: 'external',
+    lacks: [lack],
+  })
   assert.equal(side.agent.seen.length, before)
+  const started = recordsOf(side.home).find(({ event }) => event === 'sidecar.started')
+  assert.equal(started?.['because'], `agent by external; ${lack}`)
 })

@@ -199,8 +199,13 @@ suite('an agent that already runs', () => {
     uid: 0,
     gid: 0,
   }
+  const told: string[] = []
   const agentAt = async (upstream: string) => {
-    const agent = await createAgent({ upstream, instance: 'x', runDir: dir, forbidden: [] }, deps)
+    told.length = 0
+    const agent = await createAgent(
+      { upstream, instance: 'x', runDir: dir, forbidden: [] },
+      { ...deps, told: (state, because) => told.push(`${state}: ${because ?? 'well'}`) },
+    )
     undo.push(() => agent.stop())
     await agent.start()
     return agent
@@ -225,6 +230,8 @@ suite('an agent that already runs', () => {
     await once(server, 'close')
     const agent = await agentAt(`http://127.0.0.1:${port}`)
     assert.equal(await agent.ready(), 'down')
+    assert.equal(told.length, 1)
+    assert.match(told[0] ?? '', /^down: nothing answers at http:.*: start the agent, or mend agent/)
     assert.match(
       (await agent.status()).because ?? '',
       /nothing answers at http:\/\/127\.0\.0\.1:\d+: start/,
@@ -232,6 +239,7 @@ suite('an agent that already runs', () => {
     server.listen(port, '127.0.0.1')
     await once(server, 'listening')
     assert.equal(await agent.ready(), 'ready')
+    assert.deepEqual(told.slice(1), ['ready: well'])
   })
 
   test('behind a portal is ready only when the agent itself listens', async () => {

@@ -113,8 +113,11 @@ test('an agent that does not answer is a refusal and a status, not a failure to 
   const home = homeWith(t, { gateway: { port: 0, auth: { token } }, agent: { upstream: dead } })
   const program = start(t, [entry, 'serve'], { HARDSHELL_HOME: home })
   const url = (await program.said(/listens on (http:\S+)/))[1]
+  const remedy = /"because":"nothing answers at http:\S+: start the agent, or mend agent\.upstream"/
+  await program.said(remedy)
   const answer = await fetch(`${url}/x`, { headers: { Authorization: `Bearer ${token}` } })
   assert.equal(answer.status, 502)
+  assert.equal(program.text().split('"because":"nothing answers').length, 2, 'told once')
   const { code, text } = await hardshell(t, ['status'], { HARDSHELL_HOME: home })
   assert.equal(code, 1)
   assert.ok(text.includes(dead), text)

@@ -61,6 +61,7 @@ function bench(options: { heldRequests?: number } = {}) {
   const driver = new FakeDriver()
   const entries: AuditEntry[] = []
   const pauses: number[] = []
+  const told: string[] = []
   const world = { now: 0, up: true, holdPauses: false }
   const supervisor = new Supervisor(
     { image: 'bot', heldRequests: options.heldRequests ?? 2, heldMs: 60_000 },
@@ -77,9 +78,10 @@ function bench(options: { heldRequests?: number } = {}) {
         )
       },
       answers: () => Promise.resolve(world.up),
+      told: (state, because) => told.push(`${state}: ${because ?? 'well'}`),
     },
   )
-  return { driver, entries, pauses, world, supervisor }
+  return { driver, entries, pauses, told, world, supervisor }
 }
 
 /** Waits for a state, through as many turns of the loop as it takes within reason. */
@@ -106,6 +108,24 @@ test('an agent that ends again and again is started again after longer and longe
   assert.deepEqual(pauses, [100, 200, 400, 800, 1600])
   assert.equal((await supervisor.status()).restarts, 5)
   await supervisor.stop()
+})
+
+test('why an agent is not ready is told once for each reason, and that it is ready again', async () => {
+  const { driver, told, world, supervisor } = bench()
+  await supervisor.start()
+  await reach(supervisor, 'ready')
+  assert.deepEqual(told, [], 'a start that goes well is no news')
+  await supervisor.restart()
+  await reach(supervisor, 'ready')
+  assert.deepEqual(told, [], 'a restart on request is no news')
+  driver.failures.push(...Array.from({ length: 3 }, () => 'no such image'))
+  driver.cells.at(-1)?.end('oom')
+  await reach(supervisor, 'starting')
+  await reach(supervisor, 'ready')
+  assert.deepEqual(told, ['starting: oom', 'starting: no such image', 'ready: well'])
+  world.up = false
+  await supervisor.stop()
+  assert.equal(told.length, 3, 'a stop is no news')
 })
 
 test('a run that was good for long enough makes the next pause the first again', async () => {
