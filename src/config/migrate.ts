@@ -2,16 +2,12 @@
  * Other configurations as ours: what a Moltbot, Clawdbot or OpenClaw file says about who may connect and speak, and what
  * an older file of ours says that is no longer accepted. Pure: documents in, a document and the reasons out.
  */
+import { modernise, secretOf } from './agent-file.ts'
+import type { Change } from './agent-file.ts'
 import type { Problem } from './problems.ts'
 import { spellings } from './schema.ts'
 import { nested, parentAt, pathSteps, remove, valueAt } from './paths.ts'
 import type { Json } from './paths.ts'
-
-/** One thing that a migration did, or left, and why; never with the value of a secret. */
-export interface Change {
-  readonly path: string
-  readonly say: string
-}
 
 /** A document of ours, and how it came about. */
 export interface Migrated {
@@ -69,16 +65,9 @@ export function isOurs(document: Json): boolean {
   )
 }
 
-/** A secret of the agent's file: text, or its reference to a variable. */
-function secretOf(value: unknown): string | undefined {
-  if (typeof value === 'string' && value !== '') return value
-  if (!isObject(value) || value['source'] !== 'env') return undefined
-  const { id } = value
-  return typeof id === 'string' && /^[A-Za-z_]\w*$/.test(id) ? `\${${id}}` : undefined
-}
-
 /** What the agent's own file says, as a document of ours that guards the agent where it runs. */
 function fromAgent(agent: Json, changes: Change[]): Json {
+  modernise(agent, changes)
   const gateway = objectAt(agent, 'gateway')
   const auth = objectAt(agent, 'gateway.auth')
   const port = typeof gateway['port'] === 'number' ? gateway['port'] : 18_789
@@ -178,6 +167,14 @@ function closePolicies(document: Json, changes: Change[]): void {
     for (const key of ['allowFrom', 'groupAllowFrom']) {
       cleanList(holder, key, `${at}.${key}`, changes)
     }
+    for (const rooms of [
+      ['groups', '*'],
+      ['groups', '*', 'topics', '*'],
+    ]) {
+      for (const { holder: room, path: below } of holders(holder, rooms)) {
+        cleanList(room, 'allowFrom', `${at}.${below.join('.')}.allowFrom`, changes)
+      }
+    }
   }
   cleanList(document, 'owners', 'owners', changes)
   for (const { holder } of holders(document, ['gateway', 'dmPolicies'])) {
@@ -238,17 +235,34 @@ function withoutRoad(from: Json, ours: Json): Json {
   return rest
 }
 
+/** The channel, or the account of one, that a store of approved senders is named after: `telegram`, `telegram-work`. */
+function placeOf(document: Json, name: string): readonly string[] | undefined {
+  const channels = objectAt(document, 'channels')
+  if (isObject(channels[name])) return ['channels', name]
+  const channel = Object.keys(channels).find((one) => name.startsWith(`${one}-`))
+  if (channel === undefined) return undefined
+  const account = name.slice(channel.length + 1)
+  const path = ['channels', channel, 'accounts', account]
+  if (isObject(valueAt(document, path))) return path
+  return account === 'default' ? ['channels', channel] : undefined
+}
+
 /** Approved senders join those of the file they belong to. */
 function admit(document: Json, approved: Subject['approved'], changes: Change[]): void {
   for (const [name, ids] of Object.entries(approved)) {
-    const channel = valueAt(document, ['channels', name])
-    if (!isObject(channel) || ids.length === 0) continue
-    const listed = Array.isArray(channel['allowFrom']) ? (channel['allowFrom'] as unknown[]) : []
+    const place = placeOf(document, name)
+    const holder = place === undefined ? undefined : valueAt(document, place)
+    if (place === undefined || !isObject(holder)) {
+      const say = `has ${ids.length} approved senders that were left out: the file names no such channel or account`
+      if (ids.length > 0) changes.push({ path: `${name}-allowFrom.json`, say })
+      continue
+    }
+    const listed = Array.isArray(holder['allowFrom']) ? (holder['allowFrom'] as unknown[]) : []
     const fresh = ids.filter((id) => id !== '*' && !listed.map(String).includes(id))
     if (fresh.length === 0) continue
-    channel['allowFrom'] = [...listed, ...fresh]
+    holder['allowFrom'] = [...listed, ...fresh]
     const say = `has ${fresh.length} senders more, whom the agent had approved`
-    changes.push({ path: `channels.${name}.allowFrom`, say })
+    changes.push({ path: `${place.join('.')}.allowFrom`, say })
   }
 }
 

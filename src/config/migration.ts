@@ -1,7 +1,10 @@
 /** A migration as files: what to read, a copy of all that changes, the new configuration, and the way back. */
 import {
+  closeSync,
+  constants,
   existsSync,
-  lstatSync,
+  fstatSync,
+  openSync,
   readFileSync,
   readdirSync,
   renameSync,
@@ -11,11 +14,13 @@ import {
 import { homedir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { Failure, codeOf } from '../errors.ts'
-import { ensureDir, readOwn, writeAtomic } from '../files.ts'
+import { ensureDir, ownUid, readOwn, writeAtomic } from '../files.ts'
 import { judgeToken } from '../identity/token-rule.ts'
 import { findKeys } from '../secrets/key.ts'
 import type { Keyring, SecretsKey } from '../secrets/key.ts'
 import { sealFile } from '../secrets/vault.ts'
+import { withIncludes } from './agent-file.ts'
+import type { IncludeReader } from './agent-file.ts'
 import { applyDocument } from './edit.ts'
 import type { Env } from './environment.ts'
 import { parseJson5 } from './json5.ts'
@@ -83,19 +88,62 @@ function parseObject(file: string, text: string): Json {
   throw new Failure('TYPE', `${file} holds no object, so it is no configuration`)
 }
 
-/** Reads a file of the agent. It is not ours, but it decides who gets in: no link, and not of another user. */
-function readSource(file: string): string {
+/**
+ * Reads a file of the agent, or ours before it is mended. It decides who gets in: no link, and neither of another user nor
+ * for everybody to write. Throws Failure.
+ */
+function readSource(file: string, option = '--from'): string {
+  const no = (code: string, what: string) => new Failure(code, `${file} ${what}`)
+  let fd: number
   try {
-    const stats = lstatSync(file)
-    if (!stats.isFile() || stats.size > sourceBytesMax) {
-      const what = stats.isSymbolicLink() ? 'is a symbolic link' : 'is no file of up to 4 MB'
-      throw new Failure('FILE_KIND', `${file} ${what}: name the file itself with --from`)
-    }
-    return readFileSync(file, 'utf8')
+    fd = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
   } catch (error) {
-    if (codeOf(error) !== 'ENOENT') throw error
-    throw new Failure('FILE_MISSING', `${file} does not exist: name another with --from`)
+    if (codeOf(error) === 'ENOENT') {
+      throw no('FILE_MISSING', `does not exist: name another with ${option}`)
+    }
+    if (codeOf(error) !== 'ELOOP') throw no('FILE_READ', `cannot be read (${codeOf(error)})`)
+    throw no('FILE_KIND', `is a symbolic link: name the file itself with ${option}`)
   }
+  try {
+    const stats = fstatSync(fd)
+    const { uid, mode } = stats
+    if (!stats.isFile() || stats.size > sourceBytesMax) {
+      throw no('FILE_KIND', `is no file of up to 4 MB: name the file itself with ${option}`)
+    }
+    if (uid !== ownUid() && uid !== 0) {
+      throw no('FILE_OWNER', `belongs to user ${uid}, who could let anybody in: run chown on it`)
+    }
+    if ((mode & 0o002) !== 0) {
+      throw no(
+        'FILE_MODE',
+        'can be written by everybody, so anybody could be let in: run chmod o-w on it',
+      )
+    }
+    return readFileSync(fd, 'utf8')
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** How deep files may include others; the agent's own bound. */
+const includesDeep = 10
+
+/** The document of an agent's file, with the files that it includes. Throws Failure. */
+function readDocuments(file: string): Json {
+  const reader =
+    (chain: readonly string[]): IncludeReader =>
+    (name) => {
+      const path = resolve(dirname(chain.at(-1) ?? file), name)
+      if (chain.includes(path) || chain.length > includesDeep) {
+        const why = chain.includes(path) ? 'includes itself' : `is included too deep`
+        throw new Failure('SYNTAX', `${path} ${why}. Nothing was changed.`)
+      }
+      return {
+        document: parseObject(path, readSource(path, '$include')),
+        next: reader([...chain, path]),
+      }
+    }
+  return withIncludes(parseObject(file, readSource(file)), reader([file])) as Json
 }
 
 /** Senders that an older agent keeps beside its configuration: `credentials/<channel>-allowFrom.json`. */
@@ -103,7 +151,7 @@ function approvedBeside(file: string): Readonly<Record<string, readonly string[]
   const folder = join(dirname(file), 'credentials')
   if (!existsSync(folder)) return {}
   const found = readdirSync(folder).flatMap((name) => {
-    const channel = /^([a-z][a-z0-9-]{0,40})-allowFrom\.json$/.exec(name)?.[1]
+    const channel = /^([a-z][\w.-]{0,80})-allowFrom\.json$/.exec(name)?.[1]
     if (channel === undefined) return []
     const list = valueAt(parseJson5(readSource(join(folder, name))).value, ['allowFrom'])
     const ids = Array.isArray(list) ? list.filter((id) => typeof id === 'string') : []
@@ -134,7 +182,7 @@ export function placesFor(
 
 /** Works out a migration; writes nothing. Throws Failure when it cannot be done. */
 export function planMigration({ from, to, home }: Places, env: Env, random: Random): Plan {
-  const before = existsSync(to) ? readSource(to) : undefined
+  const before = existsSync(to) ? readSource(to, '--config') : undefined
   const ours = before === undefined ? undefined : parseObject(to, before)
   const tokenFile = join(home, 'keys', 'gateway.token')
   const fresh = Buffer.from(random(32)).toString('base64url')
@@ -152,7 +200,7 @@ export function planMigration({ from, to, home }: Places, env: Env, random: Rand
     throw new Failure(keyless.code, `${to}: ${lineOf(keyless)} Nothing was changed.`)
   }
   const migrated = migrateDocument({
-    from: from === undefined ? undefined : parseObject(from, readSource(from)),
+    from: from === undefined ? undefined : readDocuments(from),
     ours,
     approved: from === undefined ? {} : approvedBeside(from),
     tokenFile: dirname(to) === home ? 'keys/gateway.token' : tokenFile,
