@@ -160,6 +160,8 @@ export class Desk {
     if (asked.kind === 'full') {
       if (!asked.first) return withheld(message, asked.because)
       this.#deps.tell({ ...this.place, because: asked.because }, 'strangers are ignored for now')
+      const notice = `Strangers are ignored for now: ${asked.because}. See: hardshell pairing list`
+      this.#sayToOwners(notice, sender.id, replyTo)
       return { ...withheld(message, asked.because), event: 'pairing.full' }
     }
     this.#tellOwner(asked.request)
@@ -183,11 +185,12 @@ export class Desk {
     const { channel, account, sender, code, replyTo } = request
     const sentence = `hardshell pairing approve ${channel} ${code}`
     this.#deps.tell({ channel, account, sender }, `a stranger asks to be let in: ${sentence}`)
-    for (const owner of this.settings.owners) {
-      if (owner !== sender) {
-        this.say(owner, `A stranger, ${sender}, asks to be let in. To agree: ${sentence}`, replyTo)
-      }
-    }
+    const notice = `A stranger, ${sender}, asks to be let in. To agree: ${sentence}`
+    this.#sayToOwners(notice, sender, replyTo)
+  }
+
+  #sayToOwners(words: string, stranger: string, seen: PairingRequest['replyTo']): void {
+    for (const owner of this.settings.owners) if (owner !== stranger) this.say(owner, words, seen)
   }
 }
 

@@ -90,6 +90,29 @@ test('strangers beyond the bound are ignored, and the owner is told once', async
   assert.equal(told.filter(({ message }) => /ignored/.test(message)).length, 1)
 })
 
+test('the owner reads in the own chat, once an hour, that strangers are ignored', async () => {
+  const clock = new TestClock()
+  const { desk, asked } = await openDesk(clock, { owners: ['1'] }, { perHour: 1 })
+  const notices = async (sender: string) => {
+    const before = asked.length
+    await desk.hear(directMessage(sender))
+    await settled()
+    return asked.slice(before).map(({ body }) => {
+      const { chat_id: chat, text } = JSON.parse(body ?? '') as { chat_id: string; text: string }
+      assert.equal(chat, '1')
+      return text
+    })
+  }
+  assert.match((await notices('7')).join(), /^A stranger, 7, asks to be let in/)
+  assert.deepEqual(await notices('8'), [
+    'Strangers are ignored for now: 1 new requests in an hour. See: hardshell pairing list',
+  ])
+  assert.deepEqual(await notices('9'), [])
+  clock.pass(60 * 60_000)
+  assert.match((await notices('10')).join(), /^A stranger, 10, asks/)
+  assert.match((await notices('11')).join(), /^Strangers are ignored/)
+})
+
 test('who is approved speaks at once, and who is revoked is silent at once', async () => {
   const clock = new TestClock()
   const { desk, list } = await openDesk(clock)
