@@ -21,7 +21,13 @@ const silentMs = 500
 const retryAfterSeconds = '10'
 
 /** Headers of an agent's refusal that mean something to the client; the rest belongs to the connection. */
-const passedHeaders = ['content-type', 'content-encoding', 'location', 'retry-after'] as const
+const passedHeaders = [
+  'content-type',
+  'content-encoding',
+  'location',
+  'retry-after',
+  'www-authenticate',
+] as const
 
 const tokenForm = /^[!#$%&'*+.^`|~\w-]+$/
 const keyForm = /^[A-Za-z0-9+/]{22}==$/

@@ -146,6 +146,21 @@ for (const road of ['framed', 'opaque'] as const) {
       })
     }
 
+    test('a 401 keeps its challenge, which belongs to it (RFC 9110 §11.6.1)', async () => {
+      const { answer } = await answerTo(
+        road,
+        saying(
+          'HTTP/1.1 401 No',
+          'WWW-Authenticate: Bearer realm="agent"',
+          'Content-Length: 0',
+          '',
+          '',
+        ),
+      )
+      assert.equal(answer.status, 401)
+      assert.equal(answer.headers.get('www-authenticate'), 'Bearer realm="agent"')
+    })
+
     test('a redirect is passed on and not followed', async () => {
       const { answer } = await answerTo(
         road,
