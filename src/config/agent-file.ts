@@ -2,6 +2,8 @@
  * The configuration files of agents, in the one form that a migration reads: older files kept their channels at the top,
  * newer ones refer to their secrets. Pure: a document in, and the same one changed.
  */
+import { dirname, resolve } from 'node:path'
+import { Failure } from '../errors.ts'
 import { nested, remove, valueAt } from './paths.ts'
 import type { Json } from './paths.ts'
 
@@ -104,28 +106,38 @@ function overlay(under: unknown, over: unknown): unknown {
   return result
 }
 
-/**
- * The document with each `$include` in its place filled in, as the agent does: a name or a list of them, at any depth.
- * `read` gives the document of a name and what includes in it are read by; it throws Failure, also for a circle.
- */
-export function withIncludes(value: unknown, read: IncludeReader): unknown {
-  if (isList(value)) return value.map((item) => withIncludes(item, read))
+/** How deep files may include others, the agent's own bound, and how many there may be in all. */
+const includesDeep = 10
+const includesMost = 100
+
+function filled(value: unknown, include: (name: string) => unknown): unknown {
+  if (isList(value)) return value.map((item) => filled(item, include))
   if (!isObject(value)) return value
   const { $include: named, ...rest } = value
   const own = Object.fromEntries(
-    Object.entries(rest).map(([name, item]) => [name, withIncludes(item, read)]),
+    Object.entries(rest).map(([name, item]) => [name, filled(item, include)]),
   )
-  if (named === undefined) return own
-  const names = (isList(named) ? named : [named]).map(String)
-  const included = names.map((name) => {
-    const { document, next } = read(name)
-    return withIncludes(document, next)
-  })
-  return [...included, own].reduce<unknown>((under, over) => overlay(under, over), {})
+  const names = named === undefined ? [] : isList(named) ? named : [named]
+  const under = names.map((name) => include(String(name)))
+  return [...under, own].reduce<unknown>((below, over) => overlay(below, over), {})
 }
 
-/** Reads one included file. */
-export type IncludeReader = (name: string) => {
-  readonly document: unknown
-  readonly next: IncludeReader
+/**
+ * The document of a file with each `$include` in its place filled in, as the agent does: a name or a list of them, at any
+ * depth, from the folder of the file that includes. Throws Failure for a circle and for too many; and whatever `read` does.
+ */
+export function readWithIncludes(file: string, read: (path: string) => unknown): unknown {
+  let count = 0
+  const whole = (path: string, chain: readonly string[]): unknown => {
+    count += 1
+    const why = chain.includes(path)
+      ? 'includes itself'
+      : chain.length > includesDeep || count > includesMost
+        ? 'is one of too many included files'
+        : undefined
+    if (why !== undefined) throw new Failure('SYNTAX', `${path} ${why}. Nothing was changed.`)
+    const deeper = [...chain, path]
+    return filled(read(path), (name) => whole(resolve(dirname(path), name), deeper))
+  }
+  return whole(file, [])
 }

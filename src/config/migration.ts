@@ -19,8 +19,7 @@ import { judgeToken } from '../identity/token-rule.ts'
 import { findKeys } from '../secrets/key.ts'
 import type { Keyring, SecretsKey } from '../secrets/key.ts'
 import { sealFile } from '../secrets/vault.ts'
-import { withIncludes } from './agent-file.ts'
-import type { IncludeReader } from './agent-file.ts'
+import { readWithIncludes } from './agent-file.ts'
 import { applyDocument } from './edit.ts'
 import type { Env } from './environment.ts'
 import { parseJson5 } from './json5.ts'
@@ -125,25 +124,11 @@ function readSource(file: string, option = '--from'): string {
   }
 }
 
-/** How deep files may include others; the agent's own bound. */
-const includesDeep = 10
-
 /** The document of an agent's file, with the files that it includes. Throws Failure. */
 function readDocuments(file: string): Json {
-  const reader =
-    (chain: readonly string[]): IncludeReader =>
-    (name) => {
-      const path = resolve(dirname(chain.at(-1) ?? file), name)
-      if (chain.includes(path) || chain.length > includesDeep) {
-        const why = chain.includes(path) ? 'includes itself' : `is included too deep`
-        throw new Failure('SYNTAX', `${path} ${why}. Nothing was changed.`)
-      }
-      return {
-        document: parseObject(path, readSource(path, '$include')),
-        next: reader([...chain, path]),
-      }
-    }
-  return withIncludes(parseObject(file, readSource(file)), reader([file])) as Json
+  const read = (path: string) =>
+    parseObject(path, readSource(path, path === file ? '--from' : '$include'))
+  return readWithIncludes(file, read) as Json
 }
 
 /** Senders that an older agent keeps beside its configuration: `credentials/<channel>-allowFrom.json`. */

@@ -24,6 +24,7 @@ import { readDocument, type SecretSource } from '../config/read.ts'
 import { configBytesMax, type Config } from '../config/schema.ts'
 import { upstreamDefault } from '../config/rules.ts'
 import { fill, tree } from '../config/tree.ts'
+import { modernise, readWithIncludes } from '../config/agent-file.ts'
 import { configPath } from '../config/write.ts'
 import { Failure, codeOf, messageOf } from '../errors.ts'
 import { ownUid, platformMount } from '../files.ts'
@@ -319,6 +320,24 @@ function neighboursOf(config: Config | undefined, home: string): PostureContext[
   return neighboursAt(upstream, home, ownUid())
 }
 
+/** The agent's file with what it includes, in the form of today's; without that where it cannot be had. */
+function agentDocument(file: string): Record<string, unknown> | undefined {
+  const alone = (path: string) => parseJson5(readQuietly(path) ?? '').value
+  const whole = () => {
+    try {
+      return readWithIncludes(file, alone)
+    } catch (thrown) {
+      if (thrown instanceof Failure) return alone(file)
+      throw thrown
+    }
+  }
+  const document = whole()
+  if (typeof document !== 'object' || document === null || Array.isArray(document)) return undefined
+  const read = { ...document }
+  modernise(read, [])
+  return read
+}
+
 function agentConfigOf(env: Env, config: Config | undefined): Measured<AgentConfigFacts> {
   if (config?.agent.image !== undefined)
     return { unmeasured: 'the agent has its files in its cell' }
@@ -329,14 +348,12 @@ function agentConfigOf(env: Env, config: Config | undefined): Measured<AgentConf
     const file = join(user, place)
     const fact = factOf(file, 'other', env)
     if (fact === undefined) continue
-    const document = parseJson5(readQuietly(file) ?? '').value
-    if (typeof document !== 'object' || document === null) {
-      return { unmeasured: `${file} cannot be read` }
-    }
+    const document = agentDocument(file)
+    if (document === undefined) return { unmeasured: `${file} cannot be read` }
     const theirs = at(document, 'gateway.auth.token')
     const ours = config?.gateway.auth.token
     const sameToken = typeof theirs === 'string' && ours !== undefined && sameSecret(theirs, ours)
-    return { value: { file, mode: fact.mode, document: { ...document }, sameToken } }
+    return { value: { file, mode: fact.mode, document, sameToken } }
   }
   return { unmeasured: 'no configuration of OpenClaw was found' }
 }

@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -52,6 +61,29 @@ test('a careless installation shows every planted fault and scores under 40', as
   assert.equal(report.grade, 'F')
   assert.equal(code, 1)
   assert.equal(text.includes('hunter2'), false)
+})
+
+test("what the agent's file includes, and what older agents called otherwise, is looked at too", async (t) => {
+  const user = userFolder(t)
+  const folder = join(user, '.clawdbot')
+  mkdirSync(folder, { mode: 0o700 })
+  const write = (name: string, text: string) =>
+    writeFileSync(join(folder, name), text, { mode: 0o600 })
+  write(
+    'clawdbot.json',
+    '{ $include: "flags.json", telegram: { dmPolicy: "open" }, gateway: { token: "short" } }',
+  )
+  write('flags.json', '{ gateway: { bind: "lan", controlUi: { allowInsecureAuth: true } } }')
+  const expected = ['agent.insecure-auth', 'agent.bind', 'agent.dm-open', 'agent.token-weak']
+  const { findings } = await audit(t, user)
+  assert.deepEqual(
+    expected.filter((id) => !findings.includes(id)),
+    [],
+  )
+  // One that cannot be read does not hide the rest.
+  rmSync(join(folder, 'flags.json'))
+  symlinkSync('clawdbot.json', join(folder, 'flags.json'))
+  assert.ok((await audit(t, user)).findings.includes('agent.dm-open'))
 })
 
 test('--fix and the printed remedies bring the careless installation to 85 or more', async (t) => {

@@ -97,7 +97,11 @@ test('an included file that is missing, broken, a link, of another user or in a 
     Array.from({ length: 12 }, (_, index) => [`${index}.json`, { $include: `${index + 1}.json` }]),
   )
   withAgent({ ...deep, '12.json': {}, 'agent.json': { $include: '0.json' } }, ({ run }) => {
-    assert.throws(() => run(), /is included too deep/)
+    assert.throws(() => run(), /one of too many included files/)
+  })
+  const wide = Array.from({ length: 101 }, () => 'part.json')
+  withAgent({ 'agent.json': { $include: wide }, 'part.json': {} }, ({ run }) => {
+    assert.throws(() => run(), /one of too many included files/)
   })
 })
 
