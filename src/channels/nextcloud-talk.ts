@@ -164,7 +164,7 @@ function names(content: unknown, account: Account): boolean {
     const mentioned = id(field(parameter, 'id'))
     return (
       field(parameter, 'type') === 'user' &&
-      field(parameter, 'server') === undefined &&
+      (field(parameter, 'server') ?? '') === '' &&
       mentioned !== undefined &&
       (account.bot.ids.includes(mentioned) || account.bot.ids.includes(`users/${mentioned}`))
     )

@@ -142,6 +142,8 @@ test('nextcloud-talk: an account of the same name on another server is another o
     }).mentioned
   assert.equal(mention({ type: 'user', id: 'guard', name: 'Guard' }), true)
   assert.equal(mention({ type: 'user', id: 'guard', server: 'https://evil.example' }), false)
+  assert.equal(mention({ type: 'user', id: 'guard', server: '' }), true)
+  assert.equal(mention({ type: 'user', id: 'guard', server: ['x'] }), false)
   assert.equal(mention({ type: 'call', id: 'guard' }), false)
   assert.equal(mention({ type: 'user', id: 'olga', name: 'guard' }), false)
 })
