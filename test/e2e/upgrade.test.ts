@@ -123,6 +123,26 @@ for (const road of ['framed', 'opaque'] as const) {
   })
 }
 
+test('a handshake that cannot be written down is refused and reaches nobody', async (t) => {
+  const full: NonNullable<SidecarOptions['audit']> = {
+    failing: 'the disk is full',
+    append: (_entry, written) => {
+      queueMicrotask(() => written?.(new Error('the disk is full')))
+    },
+    close: () => Promise.resolve(),
+  }
+  const side = await echoSidecar(t, { audit: full })
+  let upgrades = 0
+  side.agent.server.on('upgrade', () => (upgrades += 1))
+  const answer = await exchange(side.port, [handshake(side.token)], {
+    until: (got) => got.includes('requestId'),
+  })
+  assert.equal(answer.status, 503)
+  assert.equal(answer.code, 'AUDIT_UNAVAILABLE')
+  assert.match(answer.text, /^Retry-After: \d+\r$/m)
+  assert.equal(upgrades, 0)
+})
+
 test('sockets of one identity have a cap', async (t) => {
   const side = await echoSidecar(t, {
     config: { security: { limits: { webSocket: { maxPerIdentity: 2 } } } },
