@@ -90,6 +90,8 @@ export function bodyOf(plan: ContainerPlan): ContainerBody {
       Ulimits: [
         { Name: 'nofile', Soft: plan.openFiles, Hard: plan.openFiles },
         { Name: 'core', Soft: 0, Hard: 0 },
+        // POSIX message queues are files in /dev/mqueue, the one place besides the tmpfs where a cell could keep bytes.
+        { Name: 'msgqueue', Soft: 0, Hard: 0 },
       ],
       Init: true,
       // Restarting is ours, so that each one is recorded.

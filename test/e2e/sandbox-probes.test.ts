@@ -45,6 +45,16 @@ suite('an agent in its cell', () => {
     }
   })
 
+  test('can make no file in any file system but its tmpfs', async () => {
+    // Every place that is mounted in the cell, asked for a new file; what /proc and /sys hold is no storage.
+    const writable = await run(`const fs = await load('node:fs')
+      const places = fs.readFileSync('/proc/self/mountinfo', 'utf8').trim().split('\\n').map((line) => {
+        const words = line.split(' '); return { at: words[4], kind: words[words.indexOf('-') + 1] } })
+      return places.filter(({ at }) => { try { fs.writeFileSync(at + '/hs-probe', ''); fs.rmSync(at + '/hs-probe'); return true }
+        catch (thrown) { if (typeof thrown.code !== 'string') throw thrown; return false } }).map(({ at, kind }) => kind + ' ' + at)`)
+    assert.deepEqual((writable as string[]).toSorted(), ['tmpfs /dev/shm', 'tmpfs /tmp'])
+  })
+
   test('cannot execute what it writes', async () => {
     const status = await run(`const fs = await load('node:fs')
       fs.copyFileSync('/app/probe/getpid', '/tmp/getpid'); fs.chmodSync('/tmp/getpid', 0o755)
