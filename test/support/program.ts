@@ -23,6 +23,12 @@ export interface Program {
   ended(): Promise<number | null>
 }
 
+/**
+ * What a test started. The runner's hooks run in the order they were given, so a home, made first, would be removed first:
+ * under a program that still writes into it, which fails once in a while.
+ */
+const started = new WeakMap<TestContext, (() => Promise<unknown>)[]>()
+
 /** Starts a program; it is killed when the test ends. */
 export function start(
   t: TestContext,
@@ -40,10 +46,12 @@ export function start(
     if (child.exitCode === null && child.signalCode === null) await once(child, 'close')
     return child.exitCode
   }
-  t.after(async () => {
+  const end = async () => {
     child.kill('SIGKILL')
     await ended()
-  })
+  }
+  started.set(t, [...(started.get(t) ?? []), end])
+  t.after(end)
   return {
     child,
     text: () => text,
@@ -74,7 +82,10 @@ export async function hardshell(
 /** A home with a configuration, removed when the test ends. */
 export function homeWith(t: TestContext, config: object | string): string {
   const home = mkdtempSync(join(tmpdir(), 'hs-'))
-  t.after(() => rmSync(home, { recursive: true, force: true }))
+  t.after(async () => {
+    await Promise.all((started.get(t) ?? []).map((end) => end()))
+    rmSync(home, { recursive: true, force: true })
+  })
   plantAll(typeof config === 'string' ? parseJson5(config).value : config)
   const text = typeof config === 'string' ? config : JSON.stringify(config)
   writeFileSync(join(home, 'config.json5'), text, { mode: 0o600 })
