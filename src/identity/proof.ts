@@ -48,8 +48,9 @@ export interface Identifier {
 }
 
 /**
- * An identifier over a list of provers. A credential in the URL is wrong whatever else is sent (RFC 6750 §2.3), and so
- * are two credentials of different kinds: nobody has to guess which of them wins.
+ * An identifier over a list of provers. A credential in the URL is wrong whatever else is sent (RFC 6750 §2.3), and so is
+ * one that would go on to the agent in another header, and so are two credentials of different kinds: nobody has to guess
+ * which of them wins.
  */
 export function identifier(all: readonly Prover[]): Identifier {
   const provers = all.filter(({ ambient }) => ambient !== true)
@@ -80,11 +81,32 @@ function ask(provers: readonly Prover[], facts: Facts): Proof | Promise<Proof> {
   if (facts.credentialInUrl) {
     return { kind: 'wrong', because: 'credential in the URL', guess: false }
   }
+  if (carriesSecret(facts)) {
+    return { kind: 'wrong', because: 'credential in another place', guess: false }
+  }
   const only = provers.length === 1 ? provers[0] : undefined
   if (only !== undefined) return only.prove(facts)
   const proofs = provers.map((prover) => prover.prove(facts))
   if (proofs.every(isReady)) return combine(proofs)
   return Promise.all(proofs.map((proof) => Promise.resolve(proof))).then(combine)
+}
+
+/** A token or session of ours: found by its form, in what would go on to the agent. */
+const ownSecret = /hs[ks]_[0-9A-Za-z_-]{40}/
+/** No credential is shorter; most values are: this is asked for every request. */
+const secretChars = 32
+
+/** True when the target, a header that goes on to the agent or a subprotocol has the credential in it, or one of ours. */
+function carriesSecret({ headers, websocket, target, authorization = '' }: Facts): boolean {
+  const presented = authorization.slice(authorization.lastIndexOf(' ') + 1)
+  const isLong = presented.length >= secretChars
+  const hasSecret = (text: string): boolean =>
+    text.length >= secretChars &&
+    ((isLong && text.includes(presented)) ||
+      ((text.includes('hsk_') || text.includes('hss_')) && ownSecret.test(text)))
+  if (hasSecret(target)) return true
+  for (let at = 1; at < headers.length; at += 2) if (hasSecret(headers[at] ?? '')) return true
+  return websocket?.protocols.some(hasSecret) === true
 }
 
 /** A presented credential stands for itself, good or not; what is added on the way never mends a wrong one. */

@@ -75,6 +75,8 @@ const protectedFromConnection = new Set([
 
 const methods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 const tokenList = /^[!#$%&'*+.^`|~0-9a-z-]+$/i
+/** A token (RFC 9110 §5.6.2): unlike a header name, a subprotocol may have "_", and one in base64url often does. */
+const subprotocol = /^[!#$%&'*+.^_`|~0-9a-z-]+$/i
 /** reg-name, IPv4 or bracketed IPv6 with an optional port (RFC 3986 §3.2.2, without percent-encoding). */
 const hostForm =
   /^(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*|\[[0-9a-f:.]+\])(?::\d{1,5})?$/
@@ -351,7 +353,7 @@ function upgradeOf(
     .map((part) => part.trim())
     .filter((part) => part !== '')
   if (
-    protocols.some((part) => !tokenList.test(part)) ||
+    protocols.some((part) => !subprotocol.test(part)) ||
     new Set(protocols).size < protocols.length
   ) {
     return no('Sec-WebSocket-Protocol is malformed')

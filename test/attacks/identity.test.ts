@@ -1,7 +1,9 @@
 /** Claims, credentials and origins: RFC 6750, CVE-2026-25253, CVE-2022-31813, GHSA-943q-mwmv-hhvh. */
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import { after, before, test } from 'node:test'
 
+import { makeToken } from '../../src/identity/token-text.ts'
 import { exchange, head } from '../support/raw.ts'
 import { startSidecar, type TestSidecar } from '../support/sidecar.ts'
 
@@ -92,6 +94,7 @@ test('a token in the URL is refused, even the right one, and never logged', asyn
   for (const target of [
     `/x?token=${side.token}`,
     `/x?a=b&access_token=${side.token}`,
+    `/x?anything=${side.token}`,
     '/x?token=',
   ]) {
     const { status, reached } = await answered(`GET ${target} HTTP/1.1`, 'Host: localhost', auth())
@@ -100,6 +103,38 @@ test('a token in the URL is refused, even the right one, and never logged', asyn
   }
   const written = JSON.stringify(side.records()) + JSON.stringify(side.logged)
   assert.ok(!written.includes(side.token))
+})
+
+test('a credential in another header is refused, beside a good one too', async () => {
+  const { token } = makeToken(randomBytes)
+  const session = `hss_${randomBytes(32).toString('base64url')}`
+  const upgrade = [
+    'Connection: Upgrade',
+    'Upgrade: websocket',
+    'Sec-WebSocket-Version: 13',
+    'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+  ]
+  for (const secret of [token, session, side.token]) {
+    for (const lines of [
+      [`Cookie: a=b; token=${secret}`],
+      [`X-Api-Key: ${secret}`],
+      [`X-Anything: Bearer ${secret}, more`],
+      [`Referer: http://localhost/x?t=${secret}`],
+      [...upgrade, `Sec-WebSocket-Protocol: bearer, ${secret}`],
+    ]) {
+      const { status, text, reached } = await answered(
+        'GET /x HTTP/1.1',
+        'Host: localhost',
+        auth(),
+        ...lines,
+      )
+      assert.deepEqual([status, reached], [401, 0], lines.at(-1))
+      assert.ok(!text.includes(secret))
+    }
+    assert.ok(!JSON.stringify(side.records()).includes(secret))
+  }
+  const { status } = await answered('GET /x HTTP/1.1', 'Host: localhost', auth(), 'X-A: hsk_ hss_')
+  assert.equal(status, 200)
 })
 
 test('the agent gets its own credential and never the client’s', async () => {

@@ -165,12 +165,12 @@ for (const road of roads) {
         })
         const gateway = await startGateway(cleanup, { road, address: agent.address })
         const client = await openClient(cleanup, gateway.port, {
-          protocols: ['v1.chat', 'v2.chat'],
+          protocols: ['v1.chat', 'v2_chat'],
         })
-        assert.equal(client.protocol, 'v2.chat')
+        assert.equal(client.protocol, 'v2_chat')
         const { rawHeaders } = await agent.first()
         const at = rawHeaders.findIndex((name) => name.toLowerCase() === 'sec-websocket-protocol')
-        assert.equal(rawHeaders[at + 1]?.replaceAll(' ', ''), 'v1.chat,v2.chat')
+        assert.equal(rawHeaders[at + 1]?.replaceAll(' ', ''), 'v1.chat,v2_chat')
         client.terminate()
       })
 
