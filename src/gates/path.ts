@@ -7,9 +7,13 @@ export interface PathSettings {
   readonly deny: readonly string[]
 }
 
-/** True when `path` is `prefix` or lies under it: `/api` covers `/api` and `/api/x`, never `/apix`. */
+/**
+ * True when `path` is `prefix` or lies under it: `/api` covers `/api` and `/api/x`, never `/apix`, nor what leads out of it
+ * when it is decoded once more than it should be.
+ */
 export function isUnder(path: string, prefix: string): boolean {
   if (!path.startsWith(prefix)) return false
+  if (prefix !== '/' && path.includes('%25') && dotSegment.test(loose(path))) return false
   return prefix.endsWith('/') || path.length === prefix.length || path[prefix.length] === '/'
 }
 
@@ -24,7 +28,9 @@ export function pathGate(settings: PathSettings): Gate {
     decide: ({ path }) => {
       if (denied.length > 0) {
         const read = loose(path)
-        if (denied.some((prefix) => isUnder(read, prefix))) {
+        // Encoded twice, what nobody may write plainly comes through: "..", "//" and the backslash.
+        const plain = path.includes('%25') ? resolved(read) : read
+        if (denied.some((prefix) => isUnder(read, prefix) || isUnder(plain, prefix))) {
           return deny('PATH_DENIED', 'under security.paths.deny')
         }
       }
@@ -40,6 +46,18 @@ function loose(path: string): string {
   // Some agents decode once more than they should; a path that decodes for ever is none of theirs.
   for (let i = 0; i < 3 && read.includes('%'); i += 1) read = decoded(read)
   return read.toLowerCase().replace(/;[^/]*/g, '')
+}
+
+const dotSegment = /[/\\]\.{1,2}(?:[/\\]|$)/
+
+/** The path that an agent arrives at which decodes too often: segments resolved, and a "/" at its end. */
+function resolved(path: string): string {
+  const kept: string[] = []
+  for (const part of path.split(/[/\\]+/)) {
+    if (part === '..') kept.pop()
+    else if (part !== '' && part !== '.') kept.push(part)
+  }
+  return kept.length === 0 ? '/' : `/${kept.join('/')}/`
 }
 
 const encodedRun = /(?:%[0-9a-f]{2})+/gi

@@ -127,10 +127,14 @@ test('a denied path cannot be reached by spelling it differently', () => {
     '/admin;v=1',
     '/admin;x/y',
     '/%41dMin/x',
+    '/x/%252e%252e/admin',
+    '/x%252f..%252fadmin/y',
+    '/%252fadmin',
+    '/%255cadmin',
   ]) {
     assert.equal(code(gate, { path }), 'PATH_DENIED', path)
   }
-  for (const path of ['/', '/administrator', '/x/admin', '/%'])
+  for (const path of ['/', '/administrator', '/x/admin', '/%', '/x/%252e/admin'])
     assert.equal(code(gate, { path }), 'allow', path)
 })
 
@@ -140,6 +144,7 @@ test('only allowed prefixes exist when they are listed', () => {
   assert.equal(code(gate, { path: '/health' }), 'allow')
   assert.equal(code(gate, { path: '/other' }), 'PATH_DENIED')
   assert.equal(code(gate, { path: '/api/internal/x' }), 'PATH_DENIED')
+  assert.equal(code(gate, { path: '/api/%252e%252e/other' }), 'PATH_DENIED')
 })
 
 test('lockdown refuses everything while it is on', () => {

@@ -58,6 +58,15 @@ test('a path prefix ends at a segment', async () => {
     ['/api/', '/api/x', 'allow'],
     ['/api/', '/api', 'SCOPE_MISSING'],
     ['/', '/anything', 'allow'],
+    ['/', '/api/%252e%252e/admin', 'allow'],
+    ['/api', '/api/a%252fb', 'allow'],
+    ['/api', '/api/%2541', 'allow'],
+    ['/api', '/api/%252e%252e/admin', 'SCOPE_MISSING'],
+    ['/api', '/api/%252E./admin', 'SCOPE_MISSING'],
+    ['/api', '/api/a%252f..%252f../admin', 'SCOPE_MISSING'],
+    ['/api', '/api/%255c..%255cadmin', 'SCOPE_MISSING'],
+    ['/api', '/api/%25252e%25252e/admin', 'SCOPE_MISSING'],
+    ['/api', '/api/%252e%252e%253bx/admin', 'SCOPE_MISSING'],
   ] as const) {
     assert.equal(await ask({ paths: [prefix] }, { path }), expected, `${prefix} ${path}`)
   }
