@@ -22,6 +22,8 @@ export interface Io {
   askHidden?(prompt: string): Promise<string | undefined>
   /** Standard input and output are a terminal. */
   readonly interactive: boolean
+  /** When the command was started, ms since the epoch: what others did after that, its user could not know. */
+  readonly startedAt?: number
 }
 
 /** One invocation. */

@@ -209,6 +209,9 @@ export function processIo(from: NodeJS.Process): Io {
       return askHidden(from, prompt)
     },
     // Asked for when it is needed: the streams take as long to open as a server to start listening.
+    get startedAt() {
+      return Math.floor(performance.timeOrigin)
+    },
     get interactive() {
       return from.stdin.isTTY && from.stdout.isTTY
     },

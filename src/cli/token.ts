@@ -96,7 +96,9 @@ const rotate: Command = {
     },
   },
   run: async ({ positionals, options, json, io }): Promise<ExitCode> => {
-    const rotated = (await callAdmin(io.env, 'token.rotate', { token: positionals[0] })) as Rotated
+    const since = io.startedAt === undefined ? {} : { since: io.startedAt }
+    const input = { token: positionals[0], ...since }
+    const rotated = (await callAdmin(io.env, 'token.rotate', input)) as Rotated
     // The new token is out before the old one ends: whatever fails from here on, one of them works.
     if (!json) io.out(rotated.token)
     const { view, token } = rotated
@@ -135,11 +137,11 @@ const inspect: Command = {
     const answer = (await callAdmin(io.env, 'token.inspect', { digest })) as TokenInspected
     const { view } = answer
     if (json) {
-      const format = text === undefined ? 'other' : 'hsk'
+      const format = text === undefined ? (otherForm(token)?.format ?? 'other') : 'hsk'
       const intact = text === undefined ? {} : { id: text.id, checksum: text.intact }
       const found = view === undefined ? {} : { view }
       io.out(JSON.stringify({ format, ...intact, known: view !== undefined, ...found }))
-    } else for (const line of inspected(text, answer)) io.out(line)
+    } else for (const line of inspected(token, answer)) io.out(line)
     return view?.status === 'good' ? 0 : 1
   },
 }
@@ -177,11 +179,24 @@ function describeOld({ id, status, endsAt }: TokenView): string {
 
 const onlyOf = ({ paths, networks }: TokenView) => [...paths, ...networks]
 
+/** What is no token of the table by its form; nothing is known about whether it is good. */
+function otherForm(token: string): { readonly format: string; readonly says: string } | undefined {
+  if (/^hss_[A-Za-z0-9_-]{43}$/.test(token)) {
+    return { format: 'hss', says: 'the secret of a password session, which is in no list' }
+  }
+  return /^eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*$/.test(token)
+    ? { format: 'jwt', says: 'a JWT, which is judged in mode "jwt" when it is used' }
+    : undefined
+}
+
 /** What a token is, a line for each thing. */
-function inspected(text: ReturnType<typeof readToken>, { view, now }: TokenInspected): string[] {
+function inspected(token: string, { view, now }: TokenInspected): string[] {
+  const text = readToken(token)
   const checksum = text?.intact === true ? 'the checksum fits' : 'the checksum does not fit'
   const format =
-    text === undefined ? "not of Hardshell's making" : `hsk_, id ${text.id}, ${checksum}`
+    text === undefined
+      ? (otherForm(token)?.says ?? "not of Hardshell's making")
+      : `hsk_, id ${text.id}, ${checksum}`
   if (view === undefined) return [`format   ${format}`, 'known    no']
   return [
     `format   ${format}`,

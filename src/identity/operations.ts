@@ -88,7 +88,10 @@ export function tokenOperations({
       return { tokens: tokens.list(), now: now() }
     },
     // Two steps, so that the new token can be shown before the old one is refused.
-    'token.rotate': async (input): Promise<Rotated> => tokens.rotate(namedBy(input)),
+    'token.rotate': async (input): Promise<Rotated> => {
+      const { since, ...named } = fieldsOf(input, ['token', 'since'])
+      return tokens.rotate(namedBy(named), sinceOf(since))
+    },
     'token.retire': async (input): Promise<TokenView> => tokens.retire(namedBy(input)),
     'token.revoke': async (input): Promise<TokenView> => tokens.revoke(namedBy(input)),
     // Asked by its hash: the token itself stays with who has it.
@@ -117,6 +120,13 @@ function namedBy(input: unknown): string {
     throw bad('That is a token, not its id: take the id from "hardshell token list".')
   }
   return token
+}
+
+/** When the command began that asks; one that does not say so has seen everything. */
+function sinceOf(value: unknown): number | undefined {
+  if (value === undefined || (typeof value === 'number' && Number.isSafeInteger(value)))
+    return value
+  throw bad('"since" must be ms since the epoch.')
 }
 
 const bad = (message: string) => new Failure('TOKEN_INPUT', message, { exitCode: 2 })

@@ -159,11 +159,18 @@ export class TokenBook {
 
   /**
    * Makes the successor of a token, by id or name: same name, same rights. Old and new are both good for the grace.
-   * Of several who ask, one gets it. Fails with TOKEN_UNKNOWN, TOKEN_AMBIGUOUS, TOKEN_ROTATED, TOKEN_CONFIGURED or
-   * TOKEN_ENDED.
+   * Of several who ask, one gets it: who asks by name means the token of that name when they began to ask (`since`, ms
+   * since the epoch), and not the successor that another has made meanwhile. Fails with TOKEN_UNKNOWN, TOKEN_AMBIGUOUS,
+   * TOKEN_ROTATED, TOKEN_CONFIGURED or TOKEN_ENDED.
    */
-  rotate(idOrName: string): Promise<Rotated> {
-    return this.#exclusive(() => this.#rotator.rotate(() => this.#find(idOrName), 'owner'))
+  rotate(idOrName: string, since = Infinity): Promise<Rotated> {
+    const find = () => {
+      const found = this.#find(idOrName)
+      const { id, createdAt, predecessorId } = found.record
+      const before = predecessorId === undefined ? undefined : this.#table.get(predecessorId)
+      return id === idOrName || before === undefined || createdAt <= since ? found : before
+    }
+    return this.#exclusive(() => this.#rotator.rotate(find, 'owner'))
   }
 
   /** The same for the client that holds the token; fails with TOKEN_NOT_DUE before its age is reached. */
@@ -306,8 +313,7 @@ export class TokenBook {
     const current = good.filter(
       ({ record }) => record.rotatedAt === undefined && record.replacedAt === undefined,
     )
-    const named = this.#table.all().filter(({ record }) => record.name === idOrName)
-    const found = current[0] ?? good.at(-1) ?? named.at(-1)
+    const found = current[0] ?? good.at(-1) ?? this.#named(idOrName).at(-1)
     if (found === undefined) {
       throw new Failure(
         'TOKEN_UNKNOWN',
@@ -323,10 +329,18 @@ export class TokenBook {
     return found
   }
 
-  /** The good tokens of a name, as stored: a command line beside the server does not know which is configured. */
+  /** The tokens of a name, the newest last. */
+  #named(name: string): readonly Known[] {
+    return this.#table
+      .all()
+      .filter(({ record }) => record.name === name)
+      .sort(({ record: left }, { record: right }) => left.createdAt - right.createdAt)
+  }
+
+  /** The good ones of them, as stored: a command line beside the server does not know which is configured. */
   #good(name: string): readonly Known[] {
     const now = this.#deps.now()
-    return this.#table.all().filter(({ record, life }) => record.name === name && life.endsAt > now)
+    return this.#named(name).filter(({ life }) => life.endsAt > now)
   }
 
   #requireFreeName(name: string, now: number): void {

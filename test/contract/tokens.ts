@@ -270,6 +270,53 @@ export function tokenContract(kind: string, openStore: OpenStore): void {
   )
 
   void test(
+    name(
+      'two who rotate one name at once: one gets the successor, the other is told who was first',
+    ),
+    async () => {
+      const { book, clock } = await setUp()
+      const { view } = await book.create({ ...plain, name: 'phone' })
+      const began = clock.ms
+      clock.ms += 100
+      const first = await book.rotate('phone', began)
+      await assert.rejects(book.rotate('phone', began + 50), ({ code, message }: Failure) => {
+        return code === 'TOKEN_ROTATED' && message.includes(first.view.id)
+      })
+      assert.equal(book.list().length, 2)
+      // Whoever begins afterwards means the new one, and by its id it can be meant at any time.
+      const second = await book.rotate('phone', clock.ms)
+      clock.ms += 100
+      const third = await book.rotate(second.view.id, began)
+      assert.deepEqual(
+        [first, second, third].map(({ previous }) => previous.id),
+        [view.id, first.view.id, second.view.id],
+      )
+    },
+  )
+
+  void test(
+    name('of several ended tokens of one name the newest is meant, whatever their ids'),
+    async () => {
+      for (const order of [
+        [200, 100],
+        [100, 200],
+      ]) {
+        const bytes = order.flatMap((byte) => [byte, byte])
+        const random = (count: number) => new Uint8Array(count).fill(bytes.shift() ?? 0)
+        const { book, clock } = await setUp({ random })
+        await book.create({ ...plain, name: 'phone' })
+        clock.ms += day
+        const { view } = await book.rotate('phone')
+        await book.revoke('phone')
+        await assert.rejects(book.rotate('phone'), ({ code, message }: Failure) => {
+          return code === 'TOKEN_ENDED' && message.includes(view.id)
+        })
+        assert.equal((await book.revoke('phone')).id, view.id)
+      }
+    },
+  )
+
+  void test(
     name('what another process revoked, made or removed counts after the next reading'),
     async () => {
       const { book, open, store, events } = await setUp()

@@ -311,6 +311,17 @@ test('inspect says what a token is, without repeating it, and exits with 1 for w
   const revoked = await cli(home, ['token', 'inspect'], managed)
   assert.deepEqual([revoked.code, /status +revoked/.test(revoked.out)], [1, true])
   assert.equal((await cli(home, ['token', 'inspect'], '')).code, 2)
+  const jwt = [{ alg: 'RS256' }, { sub: 'a' }, 0].map((part) =>
+    Buffer.from(JSON.stringify(part)).toString('base64url'),
+  )
+  for (const [text, says] of [
+    [`hss_${'a'.repeat(43)}`, 'the secret of a password session'],
+    [jwt.join('.'), 'a JWT'],
+    ['a.b.c', "not of Hardshell's making"],
+  ] as const) {
+    const other = await cli(home, ['token', 'inspect'], text)
+    assert.deepEqual([other.code, other.out.startsWith(`format   ${says}`)], [1, true], other.out)
+  }
   for (const { out, err } of [good, configured, torn, revoked]) {
     assert.ok(!(out + err).includes(managed.slice(-49)) && !(out + err).includes(token))
   }
