@@ -369,6 +369,7 @@ test('a header that needs what we do not know is refused (RFC 7515 §4.1.11)', a
   }
   const plain = `${part({ alg: 'ES256', kid: 'ES256-1', b64: false, crit: ['b64'] })}.${part(claims())}`
   await refused(`${plain}.${signatureOf(ec, plain).toString('base64url')}`, 'an unencoded payload')
+  await refused(jws(ec, claims(), { b64: true, crit: ['b64'] }), 'an encoded one that says so')
 })
 
 test('a name that stands twice is refused, whichever of the two is the good one (RFC 7519 §4)', async () => {

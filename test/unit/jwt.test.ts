@@ -274,6 +274,19 @@ test('a token nested as deep as it can be is just not good', async () => {
   assert.equal(proof.kind, 'wrong')
 })
 
+test('a token of ours with dots in it is no JWT', async () => {
+  const { ask } = setUp()
+  for (const token of [
+    'a.b.c',
+    'I7f.x2K.92',
+    `${part('[]')}.b.c`,
+    `${part('{"a":1,"a":1}')}.b.c`,
+  ]) {
+    assert.equal(because(await ask(token)), 'asked the tokens', token)
+  }
+  assert.match(because(await ask(`${part('{}')}.b.c`)), /^JWT: /)
+})
+
 test('no reason repeats what the client wrote', async () => {
   const { ask } = setUp()
   await fc.assert(
