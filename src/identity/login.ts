@@ -213,11 +213,20 @@ function readJson(body: string): Given | undefined {
     const value: unknown = JSON.parse(body)
     if (typeof value !== 'object' || value === null || !('password' in value)) return undefined
     const { password } = value
-    return typeof password === 'string' && password !== '' ? { password, next: '/' } : undefined
+    if (typeof password !== 'string' || password === '' || passwordsIn(body) > 1) return undefined
+    return { password, next: '/' }
   } catch (thrown) {
     if (thrown instanceof SyntaxError) return undefined
     throw thrown
   }
+}
+
+/** How often a JSON text has the name; JSON.parse keeps the last and tells nobody. A string before a colon is a name. */
+function passwordsIn(json: string): number {
+  const names = json.matchAll(/("(?:[^"\\]|\\.)*")(\s*:)?/g)
+  return [...names].filter(([, text = '""', colon]) => {
+    return colon !== undefined && JSON.parse(text) === 'password'
+  }).length
 }
 
 /** The body as text, or the refusal of one that is too large, too slow or cut off. Nothing more is read then. */

@@ -1,6 +1,7 @@
 /** `POST /.hardshell/token`: a client fetches the successor of its token with that token, once. */
 import { Failure, type RefusalCode } from '../errors.ts'
 import type { Identity } from '../gates/gate.ts'
+import { challenge } from '../gates/identity.ts'
 import { renewalPath } from './token-life.ts'
 import type { TokenView } from './token-record.ts'
 import type { Rotated } from './token-rotation.ts'
@@ -8,7 +9,12 @@ import type { Rotated } from './token-rotation.ts'
 /** The successor, or why there is none; `because` goes to the log alone. */
 export type RenewalReply =
   | { readonly status: 200; readonly document: RenewalDocument }
-  | { readonly code: RefusalCode; readonly because: string }
+  | {
+      readonly code: RefusalCode
+      readonly because: string
+      /** Flat headers of the refusal. */
+      readonly headers?: readonly string[]
+    }
 
 /** The answer: the only place where the text of the successor stands. Times in ms since the epoch. */
 export interface RenewalDocument extends TokenView {
@@ -39,7 +45,11 @@ export function renewalRoute(tokens: {
       } catch (thrown) {
         if (!(thrown instanceof Failure)) throw thrown
         const code = refusalOf[thrown.code] ?? 'GATE_FAILED'
-        return { code, because: `${thrown.code}: ${thrown.message}` }
+        const because = `${thrown.code}: ${thrown.message}`
+        // It ended between the gates and here: like any ended token.
+        return code === 'UNAUTHENTICATED'
+          ? { code, because, headers: challenge }
+          : { code, because }
       }
     },
   }

@@ -238,6 +238,8 @@ test('a body that is no login is refused before any password is compared', async
     [form, '', 400, 'LOGIN_INVALID'],
     [json, '{"password":1}', 400, 'LOGIN_INVALID'],
     [json, '["password"]', 400, 'LOGIN_INVALID'],
+    [json, '{"password":"a","password":"b"}', 400, 'LOGIN_INVALID'],
+    [json, '{"password":"a","p\\u0061ssword" : "b"}', 400, 'LOGIN_INVALID'],
     [json, '{', 400, 'LOGIN_INVALID'],
     [{ 'Content-Type': 'text/plain' }, '{"password":"x"}', 400, 'LOGIN_INVALID'],
     [{}, 'password=x', 400, 'LOGIN_INVALID'],

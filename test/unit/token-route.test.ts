@@ -63,7 +63,10 @@ test('a credential without a successor is told so by its code', async () => {
   assert.equal(await codeOf('jwt:somebody'), 'SUCCESSOR_NONE')
   assert.equal(await codeOf('session:somebody'), 'SUCCESSOR_NONE')
   await tokens.revoke(view.id)
-  assert.equal(await codeOf(`token:${view.id}`), 'UNAUTHENTICATED')
+  const ended = await ask(`token:${view.id}`)
+  assert.ok('code' in ended)
+  assert.equal(ended.code, 'UNAUTHENTICATED')
+  assert.deepEqual(ended.headers, ['WWW-Authenticate', 'Bearer realm="hardshell"'])
 })
 
 test('a store that fails is a refusal, and what is no failure of ours is not hidden', async () => {
