@@ -331,6 +331,16 @@ export function configurationChecks(spokenFor: ReadonlySet<string>): readonly Ch
       look: invalid,
     },
     {
+      id: 'configuration.unreadable',
+      severity: 'CRITICAL',
+      title: 'What the configuration asks for can be read',
+      remedy: 'See "hardshell config check".',
+      look: ({ config, configFile: file }) =>
+        config === undefined && file !== undefined
+          ? [{ found: `${file} cannot be read, so nothing in it could be judged`, file }]
+          : [],
+    },
+    {
       id: 'configuration.missing',
       severity: 'MEDIUM',
       title: 'There is a configuration',

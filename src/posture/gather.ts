@@ -168,8 +168,12 @@ function readConfig(file: string, env: Env): ConfigRead {
   } catch (thrown) {
     there = codeOf(thrown) !== 'ENOENT'
     if (there) {
-      const message = `cannot be read (${codeOf(thrown)})`
-      const problem = { code: 'FILE_READ', path: '', message, remedy: 'Mend its mode.' } as const
+      const isFailure = thrown instanceof Failure
+      const message = isFailure
+        ? 'is no file that can be read'
+        : `cannot be read (${codeOf(thrown)})`
+      const remedy = isFailure ? 'Put the configuration itself there.' : 'Mend its mode and owner.'
+      const problem = { code: 'FILE_READ', path: '', message, remedy } as const
       const none = { hash: undefined, notices: [], secrets: [] }
       return { there, config: undefined, problems: [problem], ...none }
     }

@@ -63,6 +63,26 @@ test('a careless installation shows every planted fault and scores under 40', as
   assert.equal(text.includes('hunter2'), false)
 })
 
+test('a configuration that cannot be read is no reason for a good score', async (t) => {
+  const user = userFolder(t)
+  const home = join(user, '.hardshell')
+  assert.equal((await hardshell(t, ['init'], { HOME: user })).code, 0)
+  const file = join(home, 'config.json5')
+  for (const spoil of [
+    () => writeFileSync(file, '{ gateway: '),
+    () => {
+      rmSync(file)
+      mkdirSync(file, { mode: 0o700 })
+    },
+  ]) {
+    spoil()
+    const { code, report } = await audit(t, user)
+    assert.equal(code, 1)
+    assert.ok(report.score < 50, String(report.score))
+    assert.equal(of(report, 'configuration.unreadable')?.status, 'finding')
+  }
+})
+
 test("what the agent's file includes, and what older agents called otherwise, is looked at too", async (t) => {
   const user = userFolder(t)
   const folder = join(user, '.clawdbot')

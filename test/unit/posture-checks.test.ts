@@ -56,6 +56,10 @@ const MB = 1024 ** 2
 /** What makes each check fire; some have a twin just inside the bound, which must stay quiet. */
 const cases: Record<string, { fires: Spoil; quiet?: Spoil }> = {
   'configuration.invalid': { fires: problem('UNKNOWN_KEY'), quiet: problem('WILDCARD') },
+  'configuration.unreadable': {
+    fires: { config: undefined },
+    quiet: { config: undefined, configFile: undefined },
+  },
   'configuration.missing': { fires: { configFile: undefined } },
   'configuration.shadowed': {
     fires: {
