@@ -204,7 +204,7 @@ export const refusals = {
   OVERLOADED: {
     status: 503,
     say: 'Too many connections or requests at once.',
-    fix: 'See security.limits.maxConnections, maxConnectionsPerAddress and maxRequestsPerConnection.',
+    fix: 'Try again after Retry-After; the log says under the request id what there was too much of.',
   },
   AGENT_TIMEOUT: {
     status: 504,

@@ -40,7 +40,8 @@ export function httpServer(settings: ServerBounds): Server {
   server.maxRequestsPerSocket = settings.maxRequestsPerConnection
   // Node drops what is beyond it: more than our own bound, because those that give way are still closing.
   const maxConnections = settings.maxConnections + closingMax
-  Object.assign(server, { maxConnections, dropMaxConnection: true })
+  // A client may end its sending side and still wait for answers: `finishedSending` says for how long.
+  Object.assign(server, { maxConnections, dropMaxConnection: true, httpAllowHalfOpen: true })
   server.timeout = 0
   return server
 }
@@ -78,17 +79,29 @@ export function parserRefusal(error: Error): RefusalCode {
   if (code === 'HPE_HEADER_OVERFLOW') return 'HEADERS_TOO_LARGE'
   if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return 'REQUEST_TIMEOUT'
   if (code === 'HPE_CHUNK_EXTENSIONS_OVERFLOW') return 'BODY_TOO_LARGE'
+  if (ambiguous.has(code)) return 'FRAMING_AMBIGUOUS'
   if (code === 'HPE_INVALID_VERSION' && begins(error, otherVersion)) return 'HTTP_VERSION'
   if (code === 'HPE_INVALID_METHOD' && begins(error, otherMethod)) return 'METHOD_NOT_ALLOWED'
   return 'BAD_REQUEST'
 }
+
+/** What llhttp says of a length that is none, or that is given twice or in two ways. */
+const ambiguous = new Set([
+  'HPE_INVALID_CONTENT_LENGTH',
+  'HPE_UNEXPECTED_CONTENT_LENGTH',
+  'HPE_INVALID_TRANSFER_ENCODING',
+])
 
 /** A method that llhttp does not know, in front of an HTTP request line; anything else is noise. */
 const otherMethod = /^[A-Za-z][A-Za-z-]{0,30} \/\S* HTTP\/1\.[01]\r\n/
 /** A whole version that is not 1.0 or 1.1; a bare line feed behind a good one is something else. */
 const otherVersion = /^[A-Z]{1,31} \S+ HTTP\/(?!1\.[01]\s)\d\.\d\r\n/
 
+/** Whether the request that the parser stopped in begins like that: others may stand before it in the same packet. */
 function begins(error: Error, form: RegExp): boolean {
   if (!('rawPacket' in error) || !Buffer.isBuffer(error.rawPacket)) return false
-  return form.test(error.rawPacket.toString('latin1', 0, 9000))
+  const stopped = 'bytesParsed' in error ? Number(error.bytesParsed) : 0
+  const before = error.rawPacket.lastIndexOf('\r\n\r\n', stopped, 'latin1')
+  const start = before === -1 ? 0 : before + 4
+  return form.test(error.rawPacket.toString('latin1', start, start + 9000))
 }

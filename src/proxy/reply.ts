@@ -1,9 +1,12 @@
 /** Refusals as HTTP answers (RFC 9457): on a response, or on the bare socket of an upgrade or a parser error. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 
 import { refusalRow, type RefusalCode } from '../errors.ts'
 import { STATUS_CODES } from '../node-http.ts'
+
+const { EventEmitter } = process.getBuiltinModule('node:events')
 
 /** How long, in ms, a refused connection may still send before it is cut (RFC 9112 §9.6). */
 const lingerMs = 1000
@@ -122,6 +125,23 @@ export function isAnswering(socket: object): boolean {
   return '_httpMessage' in socket && socket._httpMessage !== null
 }
 
+/** Requests of HTTP/1.0 so far on a connection that is kept alive. */
+const older = new WeakMap<object, number>()
+
+/** True for the answer with which a connection reaches `max` requests. Node counts, but not those of HTTP/1.0. */
+export function isLastOfMany(response: ServerResponse, max: number): boolean {
+  const { req } = response
+  if (req.httpVersion !== '1.0') {
+    return (
+      'maxRequestsOnConnectionReached' in response &&
+      response.maxRequestsOnConnectionReached === true
+    )
+  }
+  const count = (older.get(req.socket) ?? 0) + 1
+  older.set(req.socket, count)
+  return count >= max
+}
+
 /** Makes the answer that is under way on a connection its last one; what arrives behind it is no request. */
 export function makeLast(socket: object): void {
   if (!('_httpMessage' in socket) || typeof socket._httpMessage !== 'object') return
@@ -151,6 +171,56 @@ function linger(socket: Duplex): void {
   socket.once('close', () => clearTimeout(timer))
   socket.end()
   socket.resume()
+}
+
+/** A client that has finished sending counts as gone once it was shown nothing in this many looks … */
+const silentLooks = 5
+/** … of this many ms each. One long wait of ours is one look: what arrived meanwhile is shown before the next. */
+const lookMs = 100
+
+/**
+ * A listener for the end of what a client sends. It may wait for its answers (`printf … | ncat`), or it has gone: TCP
+ * says the same of both until something is sent. So its answers go on as long as they flow, and silence ends them.
+ */
+export function finishedSending(this: Socket): void {
+  if (!isAnswering(this)) return
+  let written = this.bytesWritten
+  let silent = 0
+  const timer = setInterval(() => {
+    // What waits to be taken is watched by its own clock, and a client that is gone resets it. A reset here too: an end
+    // might look like that of the answer.
+    silent = this.bytesWritten === written && this.writableLength === 0 ? silent + 1 : 0
+    if (silent >= silentLooks) this.resetAndDestroy()
+    written = this.bytesWritten
+  }, lookMs)
+  this.once('close', () => clearInterval(timer))
+}
+
+/**
+ * Cuts an answer off. To a client of HTTP/1.0, which knows no chunks, the end of the connection may be the end of the
+ * answer: only a reset says that there was more (RFC 9112 §8).
+ */
+export function cutAnswer(response: ServerResponse): void {
+  const { socket } = response
+  if (response.req.httpVersion === '1.0') socket?.resetAndDestroy()
+  response.destroy()
+}
+
+/** The request on a connection whose body has not all arrived. */
+export function unfinishedRequest(socket: object): object | undefined {
+  const parser: unknown = 'parser' in socket ? socket.parser : undefined
+  if (typeof parser !== 'object' || parser === null || !('incoming' in parser)) return undefined
+  const { incoming } = parser
+  if (typeof incoming !== 'object' || incoming === null) return undefined
+  return 'complete' in incoming && incoming.complete === false ? incoming : undefined
+}
+
+/** Calls `then` once every request on a connection has its answer; never, where the last one ends the connection. */
+export function afterAnswers(socket: Duplex, then: () => void): void {
+  if (!socket.writable) return
+  const message: unknown = '_httpMessage' in socket ? socket._httpMessage : undefined
+  if (message instanceof EventEmitter) message.once('close', () => afterAnswers(socket, then))
+  else then()
 }
 
 /** Answers a refusal where there is no response object, and closes. `headers` is flat: name, value, … */

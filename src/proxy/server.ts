@@ -18,9 +18,14 @@ import type { Live, LiveEnd } from './live.ts'
 import { answerOwn, ownPrefix, type Own, type OwnPage } from './own.ts'
 import { judge, type JudgeSettings, type Verdict } from './pipeline.ts'
 import {
+  afterAnswers,
+  finishedSending,
   isAnswering,
   isClosing,
+  isLastOfMany,
+  lingerAtEnd,
   makeLast,
+  unfinishedRequest,
   writeOwn,
   writeRefusal,
   writeRefusalToSocket,
@@ -66,8 +71,6 @@ export interface Listener {
   connections(): number
 }
 
-/** How long a refused pipelined connection may linger, ms. */
-const dropLingerMs = 250
 /** How long requests under way outlive the grace of a rotated token, ms. */
 const rotatedLingerMs = 500
 
@@ -84,7 +87,6 @@ export function createListener(settings: ServerSettings, parts: ServerParts): Li
   server.on('upgrade', (req, socket, head) => doorway.upgrade(req, socket, head))
   server.on('connect', (req, socket) => doorway.connect(req, socket))
   server.on('clientError', (error, socket) => doorway.malformed(error, socket))
-  server.on('dropRequest', (req, socket) => doorway.tooManyRequests(req, socket))
   return {
     listen: (port, host) => listen(server, port, host),
     close: (graceMs) => {
@@ -100,10 +102,12 @@ class Doorway {
   readonly #settings: ServerSettings
   readonly #parts: ServerParts
   readonly #connections: Connections
-  /** The exchange under way on a connection, for a parser error in the middle of its body. */
-  readonly #sent = new WeakMap<Duplex, Sent>()
-  /** Connections whose body turned out malformed while the decision was being written. */
-  readonly #broken = new WeakMap<Duplex, RefusalCode>()
+  /** The exchange of a request, for a parser error in the middle of its body. */
+  readonly #sent = new WeakMap<object, Sent>()
+  /** Requests whose body turned out malformed while the decision was being written. */
+  readonly #broken = new WeakMap<object, RefusalCode>()
+  /** Connections with bytes that are no request behind requests whose answers are still to come. */
+  readonly #behind = new WeakSet<Duplex>()
   #drops = 0
   #draining = false
 
@@ -121,6 +125,7 @@ class Doorway {
   connected(socket: Socket): void {
     const cut = this.#connections.admit(socket)
     if (cut !== undefined) this.dropped(cut)
+    socket.once('end', finishedSending)
   }
 
   /** Counts cut connections; a flood of them is one report a second. */
@@ -144,14 +149,19 @@ class Doorway {
   }
 
   request(request: IncomingMessage, response: ServerResponse): void {
-    // Bytes behind a refused body are never a request of their own (T086).
-    if (isClosing(request.socket)) {
-      response.destroy()
-      return
-    }
     request.on('error', noteOnly)
     response.on('error', noteOnly)
+    // Bytes behind a refused body are never a request of their own (T086).
+    if (isClosing(request.socket)) {
+      request.resume()
+      return
+    }
     if (this.#draining) response.shouldKeepAlive = false
+    else if (isLastOfMany(response, this.#settings.maxRequestsPerConnection)) {
+      // Node announces the end, and then answers what comes behind it with a 503 of its own.
+      response.shouldKeepAlive = false
+      lingerAtEnd(request.socket)
+    }
     const facts = readFacts(request, this.#settings)
     const webhook = this.#parts.webhooks?.(facts)
     const verdict = judge(webhook?.gates ?? this.#parts.gates, facts, this.#settings)
@@ -182,7 +192,7 @@ class Doorway {
     }
     if (webhook !== undefined) {
       const proved = () => this.#connections.proved(request.socket)
-      this.#sent.set(request.socket, webhook.take({ facts, request, response, proved }))
+      this.#sent.set(request, webhook.take({ facts, request, response, proved }))
       return
     }
     this.#proved(request.socket, verdict.identity)
@@ -191,7 +201,7 @@ class Doorway {
         writeRefusal(response, 'AUDIT_UNAVAILABLE', facts.requestId, { headers: retrySoon })
         return
       }
-      const broken = this.#broken.get(request.socket)
+      const broken = this.#broken.get(request)
       if (broken !== undefined) {
         const status = refusalRow(broken).status
         this.#recordDone(facts, verdict.identity, { status, bytes: 0, code: broken })
@@ -248,7 +258,6 @@ class Doorway {
       return
     }
     let release: (() => void) | undefined
-    const { socket } = request
     const sent = forwarder.send({
       facts,
       request,
@@ -261,7 +270,7 @@ class Doorway {
       },
     })
     if (!response.writableEnded) {
-      this.#sent.set(socket, sent)
+      this.#sent.set(request, sent)
       const untracked = live.track(identity.id, (reason) => {
         // A drain lets requests under way end within its grace.
         if (reason === 'drain') return
@@ -272,8 +281,8 @@ class Doorway {
       })
       release = () => {
         untracked()
-        // An idle connection must not hold what it last carried; a pipelined request may have taken the place.
-        if (this.#sent.get(socket) === sent) this.#sent.delete(socket)
+        // An idle connection must not hold what it last carried.
+        this.#sent.delete(request)
       }
     }
   }
@@ -382,22 +391,38 @@ class Doorway {
 
   /** What llhttp refuses, and heads that came too slowly. */
   malformed(error: Error, socket: Duplex): void {
-    socket.on('error', noteOnly)
+    // Every piece that comes behind a parser's error is one more error.
+    if (socket.listenerCount('error', noteOnly) === 0) socket.on('error', noteOnly)
     // What arrives behind a last answer is thrown away, well-formed or not.
     if (isClosing(socket)) return
-    if (codeOf(error) === 'ECONNRESET' || !socket.writable) {
+    const because = codeOf(error)
+    if (because === 'ECONNRESET' || !socket.writable) {
       socket.destroy()
       return
     }
-    const code = parserRefusal(error)
-    const because = codeOf(error)
-    if (isAnswering(socket)) {
-      // In the middle of a body: its exchange still may have an answer to give.
-      const sent = this.#sent.get(socket)
-      if (sent === undefined) this.#broken.set(socket, code)
-      else sent.refuse(code, because)
+    if (because === 'HPE_CLOSED_CONNECTION') {
+      // It comes behind a request that asked to close: that one is answered, and this is none (RFC 9112 §9.6).
+      lingerAtEnd(socket)
       return
     }
+    const code = parserRefusal(error)
+    const unfinished = unfinishedRequest(socket)
+    if (!isAnswering(socket)) this.#refuseBytes(socket, code, because)
+    else if (unfinished === undefined) {
+      // What was asked before it has its answers first.
+      if (this.#behind.has(socket)) return
+      this.#behind.add(socket)
+      afterAnswers(socket, () => this.#refuseBytes(socket, code, because))
+    } else {
+      // In the middle of a body: its exchange still may have an answer to give.
+      const sent = this.#sent.get(unfinished)
+      if (sent === undefined) this.#broken.set(unfinished, code)
+      else sent.refuse(code, because)
+    }
+  }
+
+  /** Refuses what never became a request. */
+  #refuseBytes(socket: Duplex, code: RefusalCode, because: string): void {
     const requestId = this.#settings.newId()
     const peer = 'remoteAddress' in socket ? String(socket.remoteAddress) : ''
     this.#parts.audit.append({
@@ -409,13 +434,6 @@ class Doorway {
       because,
     })
     writeRefusalToSocket(socket, code, requestId)
-  }
-
-  /** Node answers 503 to requests beyond the bound of a connection but leaves it open. */
-  tooManyRequests(request: IncomingMessage, socket: Duplex): void {
-    const facts = readFacts(request, this.#settings)
-    this.#recordRefusal(facts, undefined, 'OVERLOADED', 'maxRequestsPerConnection')
-    setTimeout(() => socket.destroy(), dropLingerMs).unref()
   }
 
   #common(event: string): { event: string; config: string } {

@@ -39,6 +39,7 @@ test('a length given twice, or in two ways, is refused', async () => {
   await refused(
     `${lines('POST / HTTP/1.1', 'Content-Length: 5', 'Transfer-Encoding: chunked')}0\r\n\r\n`,
     400,
+    'FRAMING_AMBIGUOUS',
   )
   await refused(
     `${lines('POST / HTTP/1.1', 'Transfer-Encoding: chunked', 'Content-Length: 5')}0\r\n\r\n`,
@@ -51,7 +52,8 @@ test('a length given twice, or in two ways, is refused', async () => {
 
 test('a length that is not a plain number is refused', async () => {
   for (const value of ['+5', '-5', '0x5', '5 5', '5a', '', '99999999999999999999999']) {
-    await refused(`${lines('POST / HTTP/1.1', `Content-Length: ${value}`)}hello`, 400)
+    const bytes = `${lines('POST / HTTP/1.1', `Content-Length: ${value}`)}hello`
+    await refused(bytes, 400, 'FRAMING_AMBIGUOUS')
   }
 })
 

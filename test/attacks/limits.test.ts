@@ -209,10 +209,16 @@ test('a connection ends after its number of requests', async (t) => {
   })
   const one = ownerRequest(side, 'GET /x HTTP/1.1')
   const answer = await exchange(side.port, [one + one + one + one], { timeMs: 4000 })
-  assert.deepEqual(
-    answer.statuses.filter((status) => status === 200),
-    [200, 200],
-  )
+  assert.deepEqual(answer.statuses, [200, 200], 'nothing stands behind the last answer')
+  assert.match(answer.text, /connection: keep-alive[^]*HTTP\/1\.1 200[^]*connection: close/i)
   assert.equal(answer.closed, true)
   assert.equal(side.agent.seen.length, 2)
+  const later = await exchange(side.port, [one, 100, one, 100, one], { timeMs: 4000 })
+  assert.deepEqual(later.statuses, [200, 200])
+  assert.equal(later.closed, true)
+  assert.equal(side.agent.seen.length, 4)
+  const old = ownerRequest(side, 'GET /health HTTP/1.0', 'Connection: keep-alive')
+  const older = await exchange(side.port, [old + old + old], { timeMs: 4000 })
+  assert.deepEqual(older.statuses, [200, 200])
+  assert.equal(older.closed, true)
 })

@@ -35,11 +35,11 @@ const handshake = [
 ]
 const asked = () => side.agent.seen.map(({ url }) => url)
 
-/** Sends everything at once and lets the slow answer go half a second later. */
+/** Sends everything at once and lets the slow answer go half a second later, or whenever it is asked for after that. */
 async function pipelined(...requests: string[]) {
-  const timer = setTimeout(() => letGo.forEach((go) => go()), 500)
-  const answer = await exchange(side.port, [requests.join('')])
-  clearTimeout(timer)
+  const timer = setInterval(() => letGo.splice(0).forEach((go) => go()), 500)
+  const answer = await exchange(side.port, [requests.join('')], { timeMs: 8000 })
+  clearInterval(timer)
   return answer
 }
 
@@ -86,6 +86,52 @@ test('bytes behind a refused request are no request, also while an earlier answe
     assert.equal(answer.statuses.length, 2, 'one answer each, in order')
     assert.equal(answer.closed, true)
   }
+})
+
+test('what comes behind a request is never held against it', async () => {
+  for (const [behind, code] of [
+    ['no request at all\r\n\r\n', 400],
+    ['GET /behind HTTP/1.1\nHost: localhost\n\n', 400],
+    ['GET /behind HTTP/9.9\r\nHost: localhost\r\n\r\n', 505],
+    ['FOO /behind HTTP/1.1\r\nHost: localhost\r\n\r\n', 405],
+  ] as const) {
+    side.agent.seen.length = 0
+    letGo = []
+    const answer = await pipelined(lines('GET /slow HTTP/1.1'), lines('GET /2 HTTP/1.1'), behind)
+    assert.deepEqual(asked().sort(), ['/2', '/slow'])
+    assert.deepEqual(answer.statuses, [200, 200, code], 'one answer each, in order')
+    assert.match(answer.text, /answer to \/slow\r\n[^]*answer to \/2\r\n/)
+    assert.equal(answer.closed, true)
+  }
+})
+
+test('a request that asks to close is answered, and nothing behind it is a request', async () => {
+  for (const behind of [lines('GET /behind HTTP/1.1'), 'no request at all', '\r\n\r\n']) {
+    for (const [path, last] of [
+      ['/slow', 'HTTP/1.1'],
+      ['/fast', 'HTTP/1.0'],
+    ] as const) {
+      side.agent.seen.length = 0
+      letGo = []
+      const answer = await pipelined(lines(`GET ${path} ${last}`, 'Connection: close'), behind)
+      assert.deepEqual(asked(), [path])
+      assert.deepEqual(answer.statuses, [200])
+      assert.match(answer.text, /connection: close[^]*answer to /i)
+      assert.equal(answer.closed, true)
+      assert.equal(answer.reset, false)
+    }
+  }
+})
+
+test('a body that breaks is held against its own request and not against the one before it', async () => {
+  const answer = await pipelined(
+    lines('GET /slow HTTP/1.1'),
+    `${lines('POST /broken HTTP/1.1', 'Transfer-Encoding: chunked')}5\r\nhello\r\nzz\r\n`,
+  )
+  assert.deepEqual(answer.statuses, [200, 400])
+  assert.match(answer.text, /answer to \/slow\r\n/)
+  assert.equal(answer.closed, true)
+  assert.ok(side.agent.seen.every(({ url, ended }) => url === '/slow' || !ended))
 })
 
 test('pipelined requests are answered in their order, each by its own answer', async () => {

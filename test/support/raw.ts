@@ -10,22 +10,30 @@ export interface RawAnswer {
   readonly statuses: readonly number[]
   /** The server ended the connection. */
   readonly closed: boolean
+  /** It did so by a reset, which says that something is missing. */
+  readonly reset: boolean
   readonly code: string | undefined
 }
 
 /**
  * Sends the pieces one after the other (a number waits so many ms) and collects until the server closes, the answer
- * is complete and `until` says so, or `timeMs` is over.
+ * is complete and `until` says so, or `timeMs` is over. With `ends` the client then says that it will send no more.
  */
 export async function exchange(
   port: number,
   pieces: readonly (string | Buffer | number)[],
-  options: { timeMs?: number; until?: (text: string) => boolean; host?: string } = {},
+  options: {
+    timeMs?: number
+    until?: (text: string) => boolean
+    host?: string
+    ends?: boolean
+  } = {},
 ): Promise<RawAnswer> {
-  const { timeMs = 3000, until, host = '127.0.0.1' } = options
+  const { timeMs = 3000, until, host = '127.0.0.1', ends = false } = options
   const socket = connect({ port, host })
   const received: Buffer[] = []
   let closed = false
+  let reset = false
   const text = () => Buffer.concat(received).toString('latin1')
   const over = new Promise<void>((resolve) => {
     const timer = setTimeout(resolve, timeMs)
@@ -36,7 +44,9 @@ export async function exchange(
         resolve()
       }
     })
-    socket.on('error', () => undefined)
+    socket.on('error', (error) => {
+      reset = 'code' in error && error.code === 'ECONNRESET'
+    })
     socket.on('end', () => {
       closed = true
     })
@@ -50,6 +60,7 @@ export async function exchange(
     if (typeof piece === 'number') await new Promise((resolve) => setTimeout(resolve, piece))
     else if (!socket.destroyed && socket.writable) socket.write(piece)
   }
+  if (ends) socket.end()
   await over
   socket.destroy()
   const all = text()
@@ -59,6 +70,7 @@ export async function exchange(
     status: statuses[0] ?? 0,
     statuses,
     closed,
+    reset,
     code: /"code":"([A-Z_]+)"/.exec(all)?.[1],
   }
 }
