@@ -1,5 +1,6 @@
 /** HTTP to the agent: a request built from facts, streamed both ways (undici's dispatch). */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 
 import type { buildConnector, Dispatcher, Pool } from 'undici'
 
@@ -8,7 +9,7 @@ import { codeOf, messageOf, refusalRow, type RefusalCode } from '../errors.ts'
 import type { Facts } from '../gates/gate.ts'
 import { bodyOf, BodyRefused, collectPiecesEarly, MeteredBody, type BodySettings } from './body.ts'
 import { headersForClient } from './headers.ts'
-import { closeGently, writeRefusal, waiting, watchStall } from './reply.ts'
+import { closeGently, cutAnswer, writeRefusal, waiting, watchStall } from './reply.ts'
 
 const { createRequire } = process.getBuiltinModule('node:module')
 
@@ -129,6 +130,7 @@ function inOneWrite(connect: buildConnector.connector): buildConnector.connector
         done(error, null)
         return
       }
+      socket.on('error', brokenOff)
       const gather = socket._writev?.bind(socket)
       if (gather !== undefined) {
         socket._writev = (chunks, written) => {
@@ -139,6 +141,25 @@ function inOneWrite(connect: buildConnector.connector): buildConnector.connector
       }
       done(null, socket)
     })
+}
+
+/**
+ * undici takes a reset behind the head of an answer for its end, where the agent would have closed the connection anyway;
+ * an answer without a length would look complete. It looks for this one code.
+ */
+function brokenOff(this: Socket, error: Error): void {
+  const { bytesRead } = this
+  Object.assign(error, { socket: { bytesRead } })
+  if (codeOf(error) === 'ECONNRESET') Object.assign(error, { code: resetByAgent })
+}
+
+const resetByAgent = 'AGENT_RESET'
+
+/** True where the agent has answered on the connection that failed; undici's own errors describe it alike. */
+function hadAnswered(error: Error): boolean {
+  if (!('socket' in error) || typeof error.socket !== 'object' || error.socket === null)
+    return false
+  return 'bytesRead' in error.socket && error.socket.bytesRead !== 0
 }
 
 /** Head and body of one request as one text, when `chunks` are just that. */
@@ -234,6 +255,7 @@ class Exchange implements Dispatcher.DispatchHandler, Sent {
     const raw = (controller.rawHeaders ?? []) as readonly Buffer[]
     const { flat, length, coded } = headersForClient(raw, answerHeaders, status)
     if (coded) throw new BodyRefused('AGENT_ANSWER_INVALID', 'a transfer coding beside chunked')
+    if (status > 599) throw new BodyRefused('AGENT_ANSWER_INVALID', `status ${status}`)
     if (!request.complete) {
       // The agent answers before it has read the body: the rest cannot be used, so the connection ends.
       flat.push('Connection', 'close')
@@ -270,7 +292,7 @@ class Exchange implements Dispatcher.DispatchHandler, Sent {
     this.#whole = undefined
     this.#finish({ status: this.#status, bytes: this.#bytes })
     if (waiting(response) > 0) {
-      watchStall(response, this.#settings.stallMs, () => response.destroy())
+      watchStall(response, this.#settings.stallMs, () => cutAnswer(response))
     }
   }
 
@@ -293,7 +315,7 @@ class Exchange implements Dispatcher.DispatchHandler, Sent {
   cut(because: string): void {
     if (this.#over) return
     this.#finish({ status: this.#status, bytes: this.#bytes, because })
-    this.#out.response.destroy()
+    cutAnswer(this.#out.response)
     this.#release(because)
   }
 
@@ -302,8 +324,10 @@ class Exchange implements Dispatcher.DispatchHandler, Sent {
     const { method } = this.#out.facts
     const safe = method === 'GET' || method === 'HEAD' || method === 'OPTIONS'
     if (this.#retried || this.#status !== 0 || this.#body !== null || !safe) return false
+    // On a new connection it was no coincidence: this request is what the agent fails at.
+    if (!hadAnswered(error)) return false
     const code = codeOf(error)
-    return error.message === 'other side closed' || code === 'ECONNRESET' || code === 'EPIPE'
+    return error.message === 'other side closed' || code === resetByAgent || code === 'EPIPE'
   }
 
   #flushHead(): void {
@@ -326,7 +350,7 @@ class Exchange implements Dispatcher.DispatchHandler, Sent {
     if (this.#status !== 0) {
       // The head is out: only an aborted connection tells the client that the answer is not complete.
       this.#finish({ status: this.#status, bytes: this.#bytes, code, because })
-      response.destroy()
+      cutAnswer(response)
       return
     }
     this.#finish({ status: refusalRow(code).status, bytes: 0, code, because })

@@ -46,7 +46,7 @@ export interface AnswerHeaders {
   readonly flat: string[]
   /** Declared body length, or undefined for a stream. */
   readonly length: number | undefined
-  /** The body has a transfer coding besides chunked, which nobody takes off. */
+  /** The body has a transfer coding besides chunked, or chunked twice: nobody takes that off. */
   readonly coded: boolean
 }
 
@@ -62,6 +62,7 @@ export function headersForClient(
   const flat: string[] = []
   let length: number | undefined
   let coded = false
+  let chunked = false
   let named: Set<string> | undefined
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const name = raw[i]?.toString('latin1') ?? ''
@@ -73,7 +74,8 @@ export function headersForClient(
       }
     }
     if (lower === 'transfer-encoding') {
-      coded ||= raw[i + 1]?.toString('latin1').trim().toLowerCase() !== 'chunked'
+      coded = chunked || raw[i + 1]?.toString('latin1').trim().toLowerCase() !== 'chunked'
+      chunked = true
     }
     if (droppedBack.has(lower) || isOwn(lower, own)) continue
     // RFC 9110 §8.6: never in a 204.

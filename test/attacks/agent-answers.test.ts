@@ -31,12 +31,12 @@ after(async () => {
   await new Promise<void>((resolve) => server.close(() => resolve()))
 })
 
-const ask = (method = 'GET') =>
+const ask = (method = 'GET', version = '1.1') =>
   exchange(
     side.port,
     [
       head(
-        `${method} / HTTP/1.1`,
+        `${method} / HTTP/${version}`,
         'Host: localhost',
         `Authorization: Bearer ${side.token}`,
         'Connection: close',
@@ -71,6 +71,8 @@ test('an answer that is no HTTP is a 502 of its own code, with one request id', 
     withBody('HTTP/1.1 200 OK\nX-A: a'),
     withBody('HTTP/1.1 200 OK\r\nX-A: a\x00b'),
     withBody('HTTP/1.1 000 OK'),
+    withBody('HTTP/1.1 600 OK'),
+    withBody('HTTP/1.1 999 OK'),
     'HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello',
     'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello',
     'HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n',
@@ -92,11 +94,78 @@ test('a transfer coding of the agent that we would take off is refused, not misl
     const answer = await ask()
     assert.equal(answer.code, 'AGENT_ANSWER_INVALID', coding)
   }
+  const twice = await answered(
+    `HTTP/1.1 200 OK\r\n${'Transfer-Encoding: chunked\r\n'.repeat(2)}\r\n5\r\nhello\r\n0\r\n\r\n`,
+  )
+  assert.equal(twice.code, 'AGENT_ANSWER_INVALID')
   agent = (socket) =>
     void socket.write(
       'HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n',
     )
   assert.equal((await ask()).status, 200)
+})
+
+test('an answer that only its connection delimits is whole when the agent ends it, and broken when it resets it', async () => {
+  const open = 'HTTP/1.1 200 OK\r\n\r\nhello'
+  agent = (socket) => void socket.end(open)
+  assert.match((await ask()).text, /\r\n5\r\nhello\r\n0\r\n\r\n$/)
+  for (const begun of [
+    open,
+    'HTTP/1.0 200 OK\r\n\r\nhello',
+    'HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n',
+  ]) {
+    agent = (socket) =>
+      void socket.write(begun, () => setTimeout(() => socket.resetAndDestroy(), 50))
+    const answer = await ask()
+    assert.match(answer.text, /^HTTP\/1\.1 200 [^]*hello/)
+    assert.equal(answer.closed, true)
+    assert.ok(!answer.text.endsWith('0\r\n\r\n'), begun)
+  }
+})
+
+test('a client that knows no chunks is told by a reset that an answer broke off (RFC 9112 §8)', async () => {
+  const chunk = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n'
+  agent = (socket) => void socket.write(chunk, () => setTimeout(() => socket.destroy(), 50))
+  const broken = await ask('GET', '1.0')
+  assert.match(broken.text, /\r\n\r\nhello$/)
+  assert.equal(broken.reset, true)
+  agent = (socket) => void socket.write(`${chunk}0\r\n\r\n`)
+  const whole = await ask('GET', '1.0')
+  assert.match(whole.text, /\r\n\r\nhello$/)
+  assert.equal(whole.reset, false)
+})
+
+test('a request that an agent fails at is not sent to it again', async () => {
+  for (const fail of [
+    (socket: Socket) => socket.resetAndDestroy(),
+    (socket: Socket) => socket.destroy(),
+  ]) {
+    // A connection that has answered may have been closed in the same moment; none is left here.
+    for (const socket of sockets) socket.destroy()
+    let asked = 0
+    agent = (socket) => {
+      asked += 1
+      fail(socket)
+    }
+    const answer = await ask()
+    assert.equal(answer.code, 'AGENT_DOWN')
+    assert.equal(asked, 1)
+  }
+})
+
+test('a connection that the agent closes while the next request is on its way costs no answer', async () => {
+  const used = new WeakSet<Socket>()
+  let closed = 0
+  agent = (socket) => {
+    if (!used.has(socket)) socket.write(withBody('HTTP/1.1 200 OK'))
+    else {
+      closed += 1
+      socket.destroy()
+    }
+    used.add(socket)
+  }
+  for (let i = 0; i < 20 && closed === 0; i += 1) assert.equal((await ask()).status, 200)
+  assert.equal(closed, 1)
 })
 
 test('a 204 carries no length, whatever the agent says (RFC 9110 §8.6)', async () => {
