@@ -66,6 +66,8 @@ export interface Facts {
   readonly framing: Framing
   /** `Expect: 100-continue` was sent: answered after the gates. */
   readonly expectsContinue: boolean
+  /** Asks what can be done here and may not be passed on: OPTIONS with `Max-Forwards: 0`. */
+  readonly isForUs?: boolean
   /** Set when the request asks for a WebSocket. */
   readonly websocket: Handshake | undefined
   readonly defect: Defect | undefined

@@ -3,7 +3,8 @@ import type { Bytes } from '../limits.ts'
 import { allow, deny, type Gate } from './gate.ts'
 
 /** 127.0.0.0/8 and ::1 as they stand in a Host header, and `localhost`; any port. */
-const loopbackHost = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?$/
+const loopbackHost =
+  /^(?:localhost|127(?:\.(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}|\[::1\])(?::\d{1,5})?$/
 
 /** The hosts that are served besides loopback: each with and without its port, in lower case. */
 export interface HostSettings {

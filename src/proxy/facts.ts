@@ -77,9 +77,9 @@ const methods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIO
 const tokenList = /^[!#$%&'*+.^`|~0-9a-z-]+$/i
 /** A token (RFC 9110 §5.6.2): unlike a header name, a subprotocol may have "_", and one in base64url often does. */
 const subprotocol = /^[!#$%&'*+.^_`|~0-9a-z-]+$/i
-/** reg-name, IPv4 or bracketed IPv6 with an optional port (RFC 3986 §3.2.2, without percent-encoding). */
+/** reg-name, IPv4 or bracketed IPv6 with an optional port up to 65535 (RFC 3986 §3.2.2, without percent-encoding). */
 const hostForm =
-  /^(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*|\[[0-9a-f:.]+\])(?::\d{1,5})?$/
+  /^(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*|\[[0-9a-f:.]+\])(?::(?:[0-5]?\d{1,4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]))?$/
 const visibleAscii = /^[\x21-\x7e]+$/
 /** `%` without two digits, or an encoded dot, slash, backslash, NUL, CR, LF or byte that is never UTF-8. */
 const encodedTrick = /%(?![0-9a-f]{2})|%(?:2e|2f|5c|00|0a|0d|c0|c1|f[5-9a-f])/i
@@ -111,6 +111,7 @@ export function readFacts(request: IncomingMessage, settings: FactSettings): Fac
   const cut = target.value.indexOf('?')
   const path = cut === -1 ? target.value : target.value.slice(0, cut)
   const framing = framingOf(single, request.httpVersion)
+  const forwards = method === 'OPTIONS' ? forwardsLeft(scan) : undefined
   const upgrade = upgradeOf(single, connection, method, request.httpVersion, framing)
   const expect = single.get('expect')?.toLowerCase()
   const socketPeer = settings.peerOf(request)
@@ -125,6 +126,7 @@ export function readFacts(request: IncomingMessage, settings: FactSettings): Fac
     targetDefect(target, path, request.url ?? '', settings.maxUrlBytes) ??
     hostDefect(single.get('host'), host) ??
     methodDefect(method) ??
+    forwards?.defect ??
     ('code' in framing ? framing : undefined) ??
     ('code' in upgrade ? upgrade : undefined) ??
     (expect === undefined || expect === '100-continue'
@@ -156,6 +158,7 @@ export function readFacts(request: IncomingMessage, settings: FactSettings): Fac
     // RFC 9110 §10.1.1: an expectation of HTTP/1.0 must be ignored.
     expectsContinue: expect === '100-continue' && request.httpVersion === '1.1',
     websocket: 'code' in upgrade ? undefined : upgrade.handshake,
+    ...(forwards?.left === 0 ? { isForUs: true } : {}),
     defect,
   }
 }
@@ -241,6 +244,22 @@ function removeNamed(scan: Scan): void {
   for (let i = scan.kept.length - 2; i >= 0; i -= 2) {
     if (scan.connection.has((scan.kept[i] ?? '').toLowerCase())) scan.kept.splice(i, 2)
   }
+}
+
+/**
+ * How many more programs may pass an OPTIONS on (RFC 9110 §7.6.2), us included: the next one is told one less. With
+ * other methods the header means nothing; TRACE is refused.
+ */
+function forwardsLeft(scan: Scan): { readonly left: number; readonly defect?: Defect } | undefined {
+  const value = scan.single.get('max-forwards')
+  if (value === undefined) return undefined
+  const at = scan.kept.findIndex((name, i) => i % 2 === 0 && name.toLowerCase() === 'max-forwards')
+  if (!/^\d{1,9}$/.test(value)) {
+    return { left: 0, defect: { code: 'HEADER_INVALID', because: 'Max-Forwards is no number' } }
+  }
+  const left = Number(value)
+  if (at !== -1 && left > 0) scan.kept[at + 1] = String(left - 1)
+  return { left }
 }
 
 /** The target as it is sent on; `foreign` when an absolute form names another authority than Host. */

@@ -4,7 +4,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { messageOf, refusalRow, type RefusalCode } from '../errors.ts'
 import type { Facts, Identity } from '../gates/gate.ts'
 import type { Ended } from './forward.ts'
-import { writeOwn, writeRefusal } from './reply.ts'
+import { allowedMethods, writeOwn, writeRefusal } from './reply.ts'
 
 /** Paths below it are ours: whatever is asked there never reaches the agent. */
 export const ownPrefix = '/.hardshell/'
@@ -65,7 +65,8 @@ export function ownRoutes(routes: readonly OwnRoute[]): Own {
     byPath.set(route.path, methods.set(route.method, route))
   }
   return (call) => {
-    const { path, method } = call.facts
+    const { path, method, isForUs } = call.facts
+    if (isForUs === true) return methodsHere
     const methods = byPath.get(path)
     const route = methods?.get(method)
     if (route !== undefined) return route.answer(call)
@@ -76,6 +77,13 @@ export function ownRoutes(routes: readonly OwnRoute[]): Own {
     const headers = ['Allow', [...methods.keys()].join(', ')]
     return { code: 'METHOD_NOT_ALLOWED', because: 'the method of a route of ours', headers }
   }
+}
+
+/** RFC 9110 §9.3.7. */
+const methodsHere: OwnAnswer = {
+  status: 200,
+  document: { methods: allowedMethods },
+  headers: ['Allow', allowedMethods.join(', ')],
 }
 
 /** Writes what a route says, at once or when it is known, and tells how it ended. A route that fails is a refusal. */

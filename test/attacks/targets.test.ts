@@ -156,6 +156,24 @@ test('what passes reaches the agent byte for byte', async () => {
   }
 })
 
+test('an OPTIONS that may not be passed on is answered here, behind the same gates', async () => {
+  side.agent.seen.length = 0
+  const ask = (forwards: number) =>
+    exchange(
+      side.port,
+      [request('OPTIONS /x HTTP/1.1').replace('\r\n', `\r\nMax-Forwards: ${forwards}\r\n`)],
+      { ends: true },
+    )
+  const answer = await ask(0)
+  assert.equal(answer.status, 200)
+  assert.match(answer.text, /\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n/)
+  const stranger = head('OPTIONS /x HTTP/1.1', 'Host: localhost', 'Max-Forwards: 0')
+  assert.equal((await exchange(side.port, [stranger], { ends: true })).status, 401)
+  assert.equal(side.agent.seen.length, 0)
+  assert.equal((await ask(5)).status, 200)
+  assert.equal(side.agent.seen.at(-1)?.headers['max-forwards'], '4')
+})
+
 test('an odd target leaves the process well', async () => {
   await exchange(side.port, ['GET http://[ HTTP/1.1\r\n\r\n'])
   await exchange(side.port, ['\r\n\r\n\r\n'], { timeMs: 300 })

@@ -141,6 +141,7 @@ test('Host must be there and be a host', () => {
     'user@localhost',
     'localhost:',
     'localhost:123456',
+    'localhost:65536',
     'a/b',
     'a,b',
     '[::1',
@@ -152,6 +153,7 @@ test('Host must be there and be a host', () => {
   for (const value of [
     'localhost',
     'LOCALHOST:80',
+    'localhost:65535',
     '127.0.0.1:8080',
     '[::1]:8080',
     'a-b.c.ts.net',
@@ -234,6 +236,19 @@ test('hop-by-hop headers never go on', () => {
   ])
   assert.equal(facts.defect, undefined)
   assert.deepEqual(facts.headers, [...host])
+})
+
+test('an OPTIONS counts the programs that it passes, and the last of them answers it (RFC 9110 §7.6.2)', () => {
+  const asked = (method: string, value: string) =>
+    factsOf(`${method} / HTTP/1.1`, [...host, 'Max-Forwards', value])
+  assert.deepEqual(asked('OPTIONS', '10').headers, [...host, 'Max-Forwards', '9'])
+  assert.equal(asked('OPTIONS', '10').isForUs, undefined)
+  assert.equal(asked('OPTIONS', '0').isForUs, true)
+  for (const value of ['-1', '+1', '1.5', 'x', '', '1, 1', '99999999999999999999']) {
+    assert.equal(asked('OPTIONS', value).defect?.code, 'HEADER_INVALID', value)
+  }
+  assert.deepEqual(asked('GET', '0').headers, [...host, 'Max-Forwards', '0'])
+  assert.equal(asked('GET', '0').isForUs, undefined)
 })
 
 test('credentials in the URL are seen under every usual name', () => {

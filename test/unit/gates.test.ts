@@ -69,6 +69,10 @@ test('loopback, the bind address and the public origins are served, any other ho
     '10.0.0.1',
     '[::2]',
     '1127.0.0.1',
+    '127.0.0.256',
+    '127.999.1.1',
+    '127.0.0.01',
+    '127.1',
     '0.0.0.0',
   ]
   for (const host of foreign) assert.equal(code(gate, { host }), 'HOST_DENIED', host)
