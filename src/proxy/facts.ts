@@ -158,7 +158,7 @@ export function readFacts(request: IncomingMessage, settings: FactSettings): Fac
     // RFC 9110 §10.1.1: an expectation of HTTP/1.0 must be ignored.
     expectsContinue: expect === '100-continue' && request.httpVersion === '1.1',
     websocket: 'code' in upgrade ? undefined : upgrade.handshake,
-    ...(forwards?.left === 0 ? { isForUs: true } : {}),
+    isForUs: forwards?.left === 0,
     defect,
   }
 }

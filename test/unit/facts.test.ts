@@ -242,13 +242,13 @@ test('an OPTIONS counts the programs that it passes, and the last of them answer
   const asked = (method: string, value: string) =>
     factsOf(`${method} / HTTP/1.1`, [...host, 'Max-Forwards', value])
   assert.deepEqual(asked('OPTIONS', '10').headers, [...host, 'Max-Forwards', '9'])
-  assert.equal(asked('OPTIONS', '10').isForUs, undefined)
+  assert.equal(asked('OPTIONS', '10').isForUs, false)
   assert.equal(asked('OPTIONS', '0').isForUs, true)
   for (const value of ['-1', '+1', '1.5', 'x', '', '1, 1', '99999999999999999999']) {
     assert.equal(asked('OPTIONS', value).defect?.code, 'HEADER_INVALID', value)
   }
   assert.deepEqual(asked('GET', '0').headers, [...host, 'Max-Forwards', '0'])
-  assert.equal(asked('GET', '0').isForUs, undefined)
+  assert.equal(asked('GET', '0').isForUs, false)
 })
 
 test('credentials in the URL are seen under every usual name', () => {
