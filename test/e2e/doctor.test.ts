@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict'
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import type { Hop } from '../../src/posture/hops.ts'
 import { startAgent } from '../support/agent.ts'
-import { entry, hardshell, start } from '../support/program.ts'
+import { entry, hardshell, removeAfter, start } from '../support/program.ts'
 
 async function made(t: TestContext, upstream: string) {
   const user = mkdtempSync(join(tmpdir(), 'hs-user-'))
-  t.after(() => rmSync(user, { recursive: true, force: true }))
+  removeAfter(t, user)
   const env = { HOME: user }
   await hardshell(t, ['init', '--upstream', upstream], env)
   const home = join(user, '.hardshell')

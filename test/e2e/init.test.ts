@@ -8,7 +8,6 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
-  rmSync,
   writeFileSync,
 } from 'node:fs'
 import { createServer } from 'node:net'
@@ -19,11 +18,11 @@ import { test, type TestContext } from 'node:test'
 import type { Report } from '../../src/posture/report.ts'
 import { neighboursAt } from '../../src/posture/neighbour.ts'
 import { startAgent } from '../support/agent.ts'
-import { entry, hardshell, start } from '../support/program.ts'
+import { entry, hardshell, removeAfter, start } from '../support/program.ts'
 
 function userFolder(t: TestContext): string {
   const user = mkdtempSync(join(tmpdir(), 'hs-user-'))
-  t.after(() => rmSync(user, { recursive: true, force: true }))
+  removeAfter(t, user)
   return user
 }
 

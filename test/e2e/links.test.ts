@@ -7,7 +7,6 @@ import {
   mkdtempSync,
   readFileSync,
   renameSync,
-  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -16,13 +15,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { goodToken } from '../support/config-load.ts'
-import { entry, hardshell, start } from '../support/program.ts'
+import { entry, hardshell, removeAfter, start } from '../support/program.ts'
 import { newToken } from '../support/sidecar.ts'
 
 /** A home whose configuration and token are links to a folder that the owner keeps elsewhere. */
 function linkedHome(t: TestContext, followSymlinks: boolean) {
   const root = mkdtempSync(join(tmpdir(), 'hs-'))
-  t.after(() => rmSync(root, { recursive: true, force: true }))
+  removeAfter(t, root)
   const [home, kept] = [join(root, 'home'), join(root, 'kept')]
   mkdirSync(join(home, 'keys'), { recursive: true, mode: 0o700 })
   mkdirSync(kept, { mode: 0o755 })

@@ -20,14 +20,14 @@ import { findKeys } from '../../src/secrets/key.ts'
 import { makeCareless, planted } from '../fixtures/careless/make.ts'
 import { mendCareless } from '../fixtures/careless/mend.ts'
 import { startAgent } from '../support/agent.ts'
-import { entry, hardshell, start } from '../support/program.ts'
+import { entry, hardshell, removeAfter, start } from '../support/program.ts'
 import { reportFaults, sarifFaults } from '../support/schemas.ts'
 import { filesBelow } from '../support/search.ts'
 import { plant } from '../support/secrets.ts'
 
 function userFolder(t: TestContext): string {
   const user = mkdtempSync(join(tmpdir(), 'hs-user-'))
-  t.after(() => rmSync(user, { recursive: true, force: true }))
+  removeAfter(t, user)
   return user
 }
 

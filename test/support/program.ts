@@ -79,13 +79,18 @@ export async function hardshell(
   return { code, text: program.text() }
 }
 
+/** Removes a folder when the test ends, after what the test started. */
+export function removeAfter(t: TestContext, folder: string): void {
+  t.after(async () => {
+    await Promise.all((started.get(t) ?? []).map((end) => end()))
+    rmSync(folder, { recursive: true, force: true })
+  })
+}
+
 /** A home with a configuration, removed when the test ends. */
 export function homeWith(t: TestContext, config: object | string): string {
   const home = mkdtempSync(join(tmpdir(), 'hs-'))
-  t.after(async () => {
-    await Promise.all((started.get(t) ?? []).map((end) => end()))
-    rmSync(home, { recursive: true, force: true })
-  })
+  removeAfter(t, home)
   plantAll(typeof config === 'string' ? parseJson5(config).value : config)
   const text = typeof config === 'string' ? config : JSON.stringify(config)
   writeFileSync(join(home, 'config.json5'), text, { mode: 0o600 })
