@@ -445,6 +445,13 @@ export function ensureDir(
   })
 }
 
+/** A new file beside the one to write. A program in a container often has the number of the one that was killed in a write. */
+function openPart(part: string): number {
+  const left = lstatSync(part, { throwIfNoEntry: false })
+  if (left?.isFile() === true && left.mtimeMs < performance.timeOrigin) unlinkSync(part)
+  return openSync(part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600)
+}
+
 /**
  * Writes a file so that a reader sees the old content or the new, whole: a new file beside it with mode 0600,
  * synced, renamed over, and the folder synced. Throws FileFailure; then the old content is untouched.
@@ -456,7 +463,7 @@ export function writeAtomic(path: string, data: string | Uint8Array): void {
   const bytes = typeof data === 'string' ? Buffer.from(data) : data
   let made = false
   try {
-    const fd = openSync(part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600)
+    const fd = openPart(part)
     made = true
     try {
       for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done)

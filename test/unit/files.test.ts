@@ -12,6 +12,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs'
 import { execFileSync } from 'node:child_process'
@@ -311,6 +312,20 @@ test('a write that fails leaves the old content and no left-over', () => {
     assert.equal(refusal(() => writeAtomic(join(folder, 'none', 'x'), 'x')).code, 'FILE_READ')
     assert.equal(readFileSync(file, 'utf8'), 'content')
     assert.deepEqual(readdirSync(folder).toSorted(), ['config.json5', 'target'])
+  })
+})
+
+test('what a killed program of the same number left behind does not stop a write', () => {
+  withFile((file, folder) => {
+    const part = `${file}.${process.pid}.part`
+    writeFileSync(part, 'half')
+    // One that is being written now is somebody's: another program may have this number in a container of its own.
+    assert.equal(refusal(() => writeAtomic(file, 'new')).code, 'FILE_READ')
+    assert.equal(readFileSync(part, 'utf8'), 'half')
+    utimesSync(part, 1, 1)
+    writeAtomic(file, 'new')
+    assert.equal(readFileSync(file, 'utf8'), 'new')
+    assert.deepEqual(readdirSync(folder), ['config.json5'])
   })
 })
 
