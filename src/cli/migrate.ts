@@ -1,6 +1,6 @@
 /** `hardshell security migrate | rollback`. */
 import { randomBytes } from 'node:crypto'
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import {
   applyMigration,
@@ -15,6 +15,7 @@ import { lineOf } from '../config/problems.ts'
 import { restoreCopy } from '../config/restore.ts'
 import { secretsIn, spellPath } from '../config/sealing.ts'
 import { homeOf } from '../home.ts'
+import { minScoreDefault } from '../posture/score.ts'
 import type { Call, Command, ExitCode, Io } from './command.ts'
 import { named, record } from './record.ts'
 
@@ -44,16 +45,89 @@ function peopleIn(document: Plan['migrated']['document']): number {
   return lists.reduce((sum, length) => sum + length, 0)
 }
 
+/** What can be seen of the installation once the files are in place. */
+export interface Seen {
+  /** What runs has this configuration; `undefined`: nothing runs. */
+  readonly runsIt: boolean | undefined
+  /** Somebody has used the configured token. */
+  readonly tokenUsed: boolean
+  readonly score: number
+  readonly grade: string
+  /** When it was last audited since the configuration was written. */
+  readonly auditedAt: string | undefined
+}
+
+async function see(call: Call, file: string): Promise<Seen> {
+  const [{ contextOf }, { reportOf }, { readHistory }] = await Promise.all([
+    import('./posture.ts'),
+    import('../posture/report.ts'),
+    import('../posture/history.ts'),
+  ])
+  const context = await contextOf(call, { deep: false, log: false })
+  const { running, tokens, configHash, home } = context
+  const { score, grade } = reportOf(context)
+  const written = statSync(file).mtimeMs
+  const audited = readHistory(home).findLast(({ time }) => Date.parse(time) >= written)
+  const list = 'value' in tokens ? tokens.value : []
+  return {
+    runsIt: running === undefined ? undefined : running.configHash === configHash,
+    tokenUsed: list.some((one) => one.kind === 'configured' && one.lastUsedAt !== undefined),
+    score,
+    grade,
+    auditedAt: audited?.time,
+  }
+}
+
+/** The boxes that only the installation itself can tick; on a dry run there is none to look at. */
+function seenBoxes(seen: Seen | undefined): readonly Box[] {
+  const asked = 'not measured in a dry run: later run'
+  const start = {
+    title: 'Test the start',
+    done: seen === undefined ? undefined : seen.runsIt === true,
+    because:
+      seen === undefined
+        ? `${asked} "hardshell serve", then "hardshell status --all"`
+        : seen.runsIt === undefined
+          ? 'it does not run: "hardshell serve", then "hardshell status --all"'
+          : seen.runsIt
+            ? 'it runs with this configuration'
+            : 'what runs has the configuration from before: restart it',
+  }
+  const audit = {
+    title: 'Run the security audit',
+    done: seen === undefined ? undefined : seen.auditedAt !== undefined,
+    because:
+      seen === undefined
+        ? `${asked} "hardshell security audit --deep"`
+        : seen.auditedAt === undefined
+          ? 'none since the configuration was written: "hardshell security audit --deep"'
+          : `the last one was at ${seen.auditedAt}`,
+  }
+  const score = {
+    title: `The score is ${minScoreDefault} or more`,
+    done: seen === undefined ? undefined : seen.score >= minScoreDefault,
+    because:
+      seen === undefined
+        ? `${asked} "hardshell security audit"`
+        : `it is ${seen.score} (${seen.grade}): "hardshell security audit" names each finding`,
+  }
+  return [start, audit, score]
+}
+
 /** The checklist of a migration, each box with its reason. */
-export function checklist(plan: Plan, done: Done | undefined): readonly Box[] {
+export function checklist(
+  plan: Plan,
+  done: Done | undefined,
+  seen: Seen | undefined,
+): readonly Box[] {
   const { migrated, token, tokenFile, from, to } = plan
   const { document } = migrated
   const dry = done === undefined
   const people = peopleIn(document)
   const image = (document['agent'] as { image?: unknown } | undefined)?.image
   const engine = existsSync('/var/run/docker.sock')
-  const asked = 'not measured here: run'
   const wrote = done?.backup === undefined ? `${to} was up to date` : `wrote ${to}`
+  const old = token === undefined && from === undefined
   const ran = dry ? 'this is a dry run' : wrote
   return [
     {
@@ -69,10 +143,11 @@ export function checklist(plan: Plan, done: Done | undefined): readonly Box[] {
     },
     {
       title: 'Update all clients with the new token',
-      done: token === undefined && from === undefined ? true : undefined,
-      because:
-        token === undefined && from === undefined
-          ? 'the token is the old one'
+      done: old || seen?.tokenUsed === true ? true : undefined,
+      because: old
+        ? 'the token is the old one'
+        : seen?.tokenUsed === true
+          ? 'a client has used it'
           : `give them the token in ${tokenFile} and the port of Hardshell`,
     },
     { title: 'No dmPolicy "open" in the config', done: true, because: 'each is "pairing" now' },
@@ -92,21 +167,7 @@ export function checklist(plan: Plan, done: Done | undefined): readonly Box[] {
           ? `${engine ? 'there is' : 'there is no'} /var/run/docker.sock`
           : 'not needed while the agent runs by itself (agent.upstream)',
     },
-    {
-      title: 'Test the start',
-      done: undefined,
-      because: `${asked} "hardshell serve", then "hardshell status"`,
-    },
-    {
-      title: 'Run the security audit',
-      done: undefined,
-      because: `${asked} "hardshell security audit --deep"`,
-    },
-    {
-      title: 'The score is 85 or more',
-      done: undefined,
-      because: `${asked} "hardshell security audit --min-score 85"`,
-    },
+    ...seenBoxes(seen),
   ]
 }
 
@@ -137,7 +198,14 @@ function difference({ before, text }: Plan): readonly string[] {
   })
 }
 
-function tell(io: Io, plan: Plan, done: Done | undefined, mended: readonly string[]): void {
+interface Told {
+  readonly plan: Plan
+  readonly done: Done | undefined
+  readonly mended: readonly string[]
+  readonly boxes: readonly Box[]
+}
+
+function tell(io: Io, { plan, done, mended, boxes }: Told): void {
   const { migrated, from, to, token } = plan
   io.out(from === undefined ? `${to}:` : `${from} → ${to}:`)
   for (const sentence of mended) io.out(`  ${sentence}`)
@@ -150,7 +218,7 @@ function tell(io: Io, plan: Plan, done: Done | undefined, mended: readonly strin
   for (const problem of migrated.left) io.out(`  still to do: ${lineOf(problem)}`)
   if (done === undefined) for (const line of difference(plan)) io.out(line)
   io.out('')
-  for (const { title, done: ticked, because } of checklist(plan, done)) {
+  for (const { title, done: ticked, because } of boxes) {
     const box = ticked === undefined ? '[?]' : ticked ? '[x]' : '[ ]'
     io.out(`${box} ${title}: ${because}`)
   }
@@ -193,14 +261,15 @@ async function migrate(call: Call): Promise<ExitCode> {
   const { mended, plan, done } = dry
     ? work().value
     : await record(call, 'security migrate', places.from ?? places.to, work)
+  const seen = done === undefined ? undefined : await see(call, plan.to)
+  const boxes = checklist(plan, done, seen)
   if (json) {
     const { migrated, token } = plan
     const { changes, left } = migrated
     const shown = done === undefined || token === undefined ? {} : { token }
-    const boxes = checklist(plan, done)
     const more = { ...places, mended, changes, left, checklist: boxes, ...shown }
     io.out(JSON.stringify({ dryRun: dry, ...more, ...done, difference: difference(plan) }))
-  } else tell(io, plan, done, mended)
+  } else tell(io, { plan, done, mended, boxes })
   return 0
 }
 

@@ -15,7 +15,9 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { hardshell, homeWith, start } from '../support/program.ts'
 import { plant } from '../support/secrets.ts'
+import { newToken } from '../support/sidecar.ts'
 
 const entry = new URL('../../src/main.ts', import.meta.url).pathname
 const fixture = new URL('../fixtures/migrate/openclaw.json5', import.meta.url).pathname
@@ -72,6 +74,7 @@ test('a dry run prints the difference and the boxes, and writes nothing', () => 
     assert.match(out, /^\+ agent\.upstream: "http:\/\/127\.0\.0\.1:18790"$/m)
     assert.match(out, /^\+ agent\.token: \*\*\*$/m)
     assert.match(out, /^\[ \] Run the migration: this is a dry run$/m)
+    assert.match(out, /^\[\?\] The score is 85 or more: not measured in a dry run/m)
     assert.doesNotMatch(`${out}${err}`, /planted/)
     assert.equal(existsSync(home), false)
     assert.equal(readFileSync(source, 'utf8'), readFileSync(fixture, 'utf8'))
@@ -87,7 +90,9 @@ test('a bare migration makes a configuration that loads; the same again does not
     assert.equal(readFileSync(join(home, 'keys', 'gateway.token'), 'utf8'), `${token}\n`)
     assert.match(out, /^\[x\] Backup your config: .*migrations/m)
     assert.match(out, /^\[x\] Strong gateway token/m)
-    assert.match(out, /^\[\?\] The score is 85 or more: not measured here/m)
+    assert.match(out, /^\[ \] Test the start: it does not run/m)
+    assert.match(out, /^\[ \] Run the security audit: none since/m)
+    assert.match(out, /^\[ \] The score is 85 or more: it is \d+ \(\w\)/m)
     for (const file of filesBelow(home)) {
       assert.doesNotMatch(readFileSync(file, 'latin1'), /planted/, file)
       assert.equal(statSync(file).mode & 0o777, 0o600, file)
@@ -102,6 +107,11 @@ test('a bare migration makes a configuration that loads; the same again does not
     const again = run('security migrate')
     assert.equal(again.code, 0, again.err)
     assert.match(again.out, /nothing had to change/)
+    run('security audit --min-score 0')
+    assert.match(
+      run('security migrate').out,
+      /^\[x\] Run the security audit: the last one was at 2/m,
+    )
     assert.equal(readFileSync(file, 'utf8'), after)
 
     const back = run('security rollback')
@@ -156,4 +166,25 @@ test('without anything to read, and with a file that is not there, it is one lin
     assert.equal(err.trim().split('\n').length, 1)
     assert.match(err, /name one with --from/)
   })
+})
+
+test('the boxes see that it runs with this configuration, who used the token, and what it scores', async (t) => {
+  const home = homeWith(t, {
+    gateway: { port: 0, auth: { tokenFile: 'keys/gateway.token' } },
+    agent: { upstream: 'http://127.0.0.1:9' },
+  })
+  mkdirSync(join(home, 'keys'), { mode: 0o700 })
+  const token = newToken()
+  writeFileSync(join(home, 'keys', 'gateway.token'), `${token}\n`, { mode: 0o600 })
+  const env = { HARDSHELL_HOME: home, HOME: home }
+  const program = start(t, [entry, 'serve'], env)
+  const [, url = ''] = await program.said(/listens on (http:\S+)/)
+  await fetch(`${url}/x`, { headers: { authorization: `Bearer ${token}` } })
+  const boxes = async () => (await hardshell(t, ['security', 'migrate'], env)).text
+  const running = await boxes()
+  assert.match(running, /^\[x\] Test the start: it runs with this configuration$/m)
+  assert.match(running, /^\[x\] Update all clients/m)
+  assert.match(running, /^\[x\] The score is 85 or more: it is \d+ \([AB]\)/m)
+  await hardshell(t, ['config', 'set', 'security.maxRequestSize', '5MB'], env)
+  assert.match(await boxes(), /^\[ \] Test the start: what runs has the configuration from before/m)
 })
