@@ -112,11 +112,16 @@ export function writeOwn(
   return facts.method === 'HEAD' ? 0 : Buffer.byteLength(body)
 }
 
-/** Sockets that are being closed: what arrives on them is never a request. */
-const closing = new WeakSet<object>()
+/** Connections that take no more requests: their last one has come, or nothing that arrives means anything. */
+const closing = new WeakMap<object, 'last request' | 'nothing'>()
 
-/** True for a connection that ends after the answer already written. */
+/** True for a connection that ends after the answer already written: what arrives on it is thrown away. */
 export function isClosing(socket: object): boolean {
+  return closing.get(socket) === 'nothing'
+}
+
+/** True for a connection on which nothing that arrives is a request any more. */
+export function takesNoMore(socket: object): boolean {
   return closing.has(socket)
 }
 
@@ -128,9 +133,14 @@ export function isAnswering(socket: object): boolean {
 /** Requests of HTTP/1.0 so far on a connection that is kept alive. */
 const older = new WeakMap<object, number>()
 
-/** True for the answer with which a connection reaches `max` requests. Node counts, but not those of HTTP/1.0. */
-export function isLastOfMany(response: ServerResponse, max: number): boolean {
+/**
+ * True for the last request of a connection: the one that reaches `max` (Node counts, but not those of HTTP/1.0), and one
+ * that asks for another protocol and is answered in HTTP. Node throws away what comes behind that in the same piece, so
+ * that the next piece could begin in the middle of a body.
+ */
+export function isLastRequest(response: ServerResponse, max: number): boolean {
   const { req } = response
+  if (req.headers.upgrade !== undefined) return true
   if (req.httpVersion !== '1.0') {
     return (
       'maxRequestsOnConnectionReached' in response &&
@@ -142,11 +152,19 @@ export function isLastOfMany(response: ServerResponse, max: number): boolean {
   return count >= max
 }
 
+/** Makes the answer to a last request end its connection: what arrives behind the request is none. */
+export function endBehind(response: ServerResponse): void {
+  const { socket } = response.req
+  response.shouldKeepAlive = false
+  if (!closing.has(socket)) closing.set(socket, 'last request')
+  lingerAtEnd(socket)
+}
+
 /** Makes the answer that is under way on a connection its last one; what arrives behind it is no request. */
 export function makeLast(socket: object): void {
   if (!('_httpMessage' in socket) || typeof socket._httpMessage !== 'object') return
   if (socket._httpMessage === null) return
-  closing.add(socket)
+  closing.set(socket, 'nothing')
   // `_last` for a head that is out already: Node closes behind such an answer too.
   Object.assign(socket._httpMessage, { shouldKeepAlive: false, _last: true })
 }
@@ -155,8 +173,8 @@ export function makeLast(socket: object): void {
 export function closeGently(response: ServerResponse): void {
   // An answer that waits behind an earlier one has no socket yet; its request has.
   const { socket } = response.req
-  if (closing.has(socket)) return
-  closing.add(socket)
+  if (isClosing(socket)) return
+  closing.set(socket, 'nothing')
   lingerAtEnd(socket)
 }
 
@@ -241,7 +259,7 @@ export function writeRefusalToSocket(
   const flat = [...headersFor(code, requestId, body, headers), 'Date', new Date().toUTCString()]
   flat.push('Connection', 'close')
   for (let i = 0; i + 1 < flat.length; i += 2) lines.push(`${flat[i]}: ${flat[i + 1]}`)
-  closing.add(socket)
+  closing.set(socket, 'nothing')
   socket.write(`${lines.join('\r\n')}\r\n\r\n${body}`)
   linger(socket)
 }

@@ -19,12 +19,14 @@ import { answerOwn, ownPrefix, type Own, type OwnPage } from './own.ts'
 import { judge, type JudgeSettings, type Verdict } from './pipeline.ts'
 import {
   afterAnswers,
+  endBehind,
   finishedSending,
   isAnswering,
   isClosing,
-  isLastOfMany,
+  isLastRequest,
   lingerAtEnd,
   makeLast,
+  takesNoMore,
   unfinishedRequest,
   writeOwn,
   writeRefusal,
@@ -152,16 +154,13 @@ class Doorway {
     request.on('error', noteOnly)
     response.on('error', noteOnly)
     // Bytes behind a refused body are never a request of their own (T086).
-    if (isClosing(request.socket)) {
+    if (takesNoMore(request.socket)) {
       request.resume()
       return
     }
     if (this.#draining) response.shouldKeepAlive = false
-    else if (isLastOfMany(response, this.#settings.maxRequestsPerConnection)) {
-      // Node announces the end, and then answers what comes behind it with a 503 of its own.
-      response.shouldKeepAlive = false
-      lingerAtEnd(request.socket)
-    }
+    // Node announces the end, and then answers what comes behind it with a 503 of its own.
+    else if (isLastRequest(response, this.#settings.maxRequestsPerConnection)) endBehind(response)
     const facts = readFacts(request, this.#settings)
     const webhook = this.#parts.webhooks?.(facts)
     const verdict = judge(webhook?.gates ?? this.#parts.gates, facts, this.#settings)
@@ -289,7 +288,7 @@ class Doorway {
 
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     socket.on('error', noteOnly)
-    if (isClosing(socket)) {
+    if (takesNoMore(socket)) {
       socket.destroy()
       return
     }

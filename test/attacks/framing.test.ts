@@ -205,3 +205,24 @@ test('an h2c upgrade stays plain HTTP', async () => {
   assert.equal(names.upgrade, undefined)
   assert.equal(names['http2-settings'], undefined)
 })
+
+test('nothing behind an upgrade that is not made is a request, in whatever pieces it comes', async () => {
+  const upgrade = lines('GET /plain HTTP/1.1', 'Connection: Upgrade', 'Upgrade: h2c')
+  const inner = lines('GET /smuggled HTTP/1.1')
+  const outer = lines('POST /behind HTTP/1.1', `Content-Length: ${inner.length + 4}`)
+  for (const pieces of [
+    [`${upgrade}${outer}half`, 100, inner],
+    [upgrade, 100, `${outer}half${inner}`],
+    [`${upgrade}PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`],
+  ]) {
+    side.agent.seen.length = 0
+    const answer = await exchange(side.port, pieces)
+    assert.deepEqual(answer.statuses, [200])
+    assert.match(answer.text, /connection: close/i)
+    assert.equal(answer.closed, true)
+    assert.deepEqual(
+      side.agent.seen.map(({ url }) => url),
+      ['/plain'],
+    )
+  }
+})
