@@ -16,6 +16,9 @@ export type Parsed =
 const token =
   /\/\/[^\n\r\u2028\u2029]*|\/\*[^]*?\*\/|"(?:[^"\\]|\\[^])*"|'(?:[^'\\]|\\[^])*'|[{}[\]:,]|[^\s{}[\]:,"'/]+/g
 
+/** No configuration is nested so deep, and who reads one walks it by recursion. */
+const nestedMost = 64
+
 interface Frame {
   readonly path: string
   /** Keys seen so far; undefined for a list. */
@@ -40,8 +43,8 @@ function nameOf(word: string): string {
   return keys[0] ?? ''
 }
 
-/** Keys that stand twice in one object, as a parser silently keeps the last. The text must be valid JSON5. */
-function duplicates(text: string): readonly Problem[] {
+/** Keys that stand twice in one object, as a parser silently keeps the last; or that it is too deep. For valid JSON5. */
+function faultsOf(text: string): readonly Problem[] {
   const problems: Problem[] = []
   const stack: Frame[] = []
   let expectKey = false
@@ -49,6 +52,7 @@ function duplicates(text: string): readonly Problem[] {
     if (word.startsWith('//') || word.startsWith('/*')) continue
     const top = stack.at(-1)
     if (word === '{' || word === '[') {
+      if (stack.length === nestedMost) return [tooDeep]
       const keys = word === '{' ? new Set<string>() : undefined
       stack.push({ path: childPath(top), keys, at: '', index: 0 })
       expectKey = word === '{'
@@ -77,11 +81,19 @@ function duplicates(text: string): readonly Problem[] {
   return problems
 }
 
+const tooDeep: Problem = {
+  code: 'SYNTAX',
+  path: '',
+  message: `has more than ${nestedMost} brackets in one another`,
+  remedy: 'Remove what is nested so deep.',
+}
+
 /** Parses JSON5. Never throws; `__proto__` is an ordinary key of the result. */
 export function parseJson5(text: string): Parsed {
   try {
     const value: unknown = parse(text.replace(/^\ufeff/, ''))
-    return { value, problems: duplicates(text) }
+    const problems = faultsOf(text)
+    return problems.includes(tooDeep) ? { problems: [tooDeep] } : { value, problems }
   } catch (error) {
     // The parser's message names a character of the file; its position says enough and shows no secret.
     const { lineNumber, columnNumber } = error as { lineNumber?: number; columnNumber?: number }

@@ -115,6 +115,16 @@ test('what is not JSON5 is one problem with its line', () => {
   assert.deepEqual(codesOf('null'), [' TYPE'])
 })
 
+test('a text with brackets in brackets beyond need is one problem, wherever they stand', () => {
+  const lists = (depth: number) => `{ a: ${'['.repeat(depth)}${']'.repeat(depth)} }`
+  const objects = `${'{a:'.repeat(3000)}1${'}'.repeat(3000)}`
+  for (const text of [lists(3000), objects]) assert.deepEqual(codesOf(text), [' SYNTAX'])
+  // As deep as a file of an agent may well be.
+  assert.notDeepEqual(codesOf(lists(50)), [' SYNTAX'])
+  // In a text or a comment a bracket is none.
+  assert.notDeepEqual(codesOf(`{ a: "${'['.repeat(99)}" /* ${'['.repeat(99)} */ }`), [' SYNTAX'])
+})
+
 test('a variable stands in any text, and an unset one is named with its path', () => {
   const { config } = load(
     {
