@@ -50,7 +50,7 @@ export interface Seen {
   /** What runs has this configuration; `undefined`: nothing runs. */
   readonly runsIt: boolean | undefined
   /** Somebody has used the configured token. */
-  readonly tokenUsed: boolean
+  readonly clientSeen: boolean
   readonly score: number
   readonly grade: string
   /** When it was last audited since the configuration was written. */
@@ -71,7 +71,7 @@ async function see(call: Call, file: string): Promise<Seen> {
   const list = 'value' in tokens ? tokens.value : []
   return {
     runsIt: running === undefined ? undefined : running.configHash === configHash,
-    tokenUsed: list.some((one) => one.kind === 'configured' && one.lastUsedAt !== undefined),
+    clientSeen: list.some((one) => one.kind === 'configured' && one.lastUsedAt !== undefined),
     score,
     grade,
     auditedAt: audited?.time,
@@ -143,10 +143,10 @@ export function checklist(
     },
     {
       title: 'Update all clients with the new token',
-      done: old || seen?.tokenUsed === true ? true : undefined,
+      done: old || seen?.clientSeen === true ? true : undefined,
       because: old
         ? 'the token is the old one'
-        : seen?.tokenUsed === true
+        : seen?.clientSeen === true
           ? 'a client has used it'
           : `give them the token in ${tokenFile} and the port of Hardshell`,
     },
