@@ -26,8 +26,10 @@ function ageOf({ tokens, config, now }: PostureContext): Look | number {
   if (config === undefined) return { unmeasured: 'the configuration cannot be read' }
   if (config.gateway.auth.token === undefined) return []
   if (!('value' in tokens)) return tokens
-  const token = tokens.value.find(({ kind, status }) => kind === 'configured' && status === 'good')
-  const any = token ?? tokens.value.findLast(({ kind }) => kind === 'configured')
+  const configured = tokens.value.filter(({ kind }) => kind === 'configured')
+  const good = configured.filter(({ status }) => status === 'good')
+  // One that the file no longer names is good for its grace, and not due: its owner has done what there is to do.
+  const any = good.find(({ dueAt }) => dueAt !== undefined) ?? good[0] ?? configured.at(-1)
   if (any === undefined) return { unmeasured: 'the token has not been in use yet' }
   return (now - any.createdAt) / config.gateway.auth.tokenRotation
 }

@@ -80,7 +80,18 @@ const cases: Record<string, { fires: Spoil; quiet?: Spoil }> = {
   'credentials.token-example': { fires: problem('TOKEN_EXAMPLE') },
   'credentials.token-pattern': { fires: problem('TOKEN_PATTERN') },
   'credentials.token-is-agents': { fires: problem('TOKEN_IS_AGENTS') },
-  'credentials.token-aged': { fires: aged(1), quiet: aged(0.99) },
+  'credentials.token-aged': {
+    fires: aged(1),
+    // The old one of a token file whose owner has put a fresh one into it lives on for its grace.
+    quiet: {
+      tokens: {
+        value: [
+          tokenWith({ id: 'default-1', createdAt: now - days(31), endsAt: now + days(1) }),
+          tokenWith({ id: 'default-2', createdAt: now, dueAt: now + days(30) }),
+        ],
+      },
+    },
+  },
   'credentials.token-ageing': { fires: aged(0.8), quiet: aged(0.79) },
   'credentials.token-revoked': {
     fires: token({ status: 'revoked' }),
