@@ -80,18 +80,7 @@ const cases: Record<string, { fires: Spoil; quiet?: Spoil }> = {
   'credentials.token-example': { fires: problem('TOKEN_EXAMPLE') },
   'credentials.token-pattern': { fires: problem('TOKEN_PATTERN') },
   'credentials.token-is-agents': { fires: problem('TOKEN_IS_AGENTS') },
-  'credentials.token-aged': {
-    fires: aged(1),
-    // The old one of a token file whose owner has put a fresh one into it lives on for its grace.
-    quiet: {
-      tokens: {
-        value: [
-          tokenWith({ id: 'default-1', createdAt: now - days(31), endsAt: now + days(1) }),
-          tokenWith({ id: 'default-2', createdAt: now, dueAt: now + days(30) }),
-        ],
-      },
-    },
-  },
+  'credentials.token-aged': { fires: aged(1), quiet: aged(0.99) },
   'credentials.token-ageing': { fires: aged(0.8), quiet: aged(0.79) },
   'credentials.token-revoked': {
     fires: token({ status: 'revoked' }),
@@ -486,4 +475,15 @@ test('a log without a checkpoint is late only an hour after its first record', (
     check?.look(contextWith(part('audit', { checkpointAt: undefined, newestAt: now, oldestAt })))
   assert.deepEqual(without(now - hours(1)), [])
   assert.equal([without(now - hours(1) - 1)].flat().length, 1)
+})
+
+test('a token that its file no longer names is not the one whose age counts', () => {
+  const check = checks.find(({ id }) => id === 'credentials.token-aged')
+  // Good for its grace, and not due any more.
+  const before = tokenWith({ id: 'default-1', createdAt: now - days(31), endsAt: now + days(1) })
+  const named = (createdAt: number) => tokenWith({ id: 'default-2', createdAt, dueAt: now })
+  const look = (createdAt: number) =>
+    check?.look(contextWith({ tokens: { value: [before, named(createdAt)] } }))
+  assert.deepEqual(look(now), [])
+  assert.equal([look(now - days(30))].flat().length, 1)
 })

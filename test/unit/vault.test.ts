@@ -85,7 +85,8 @@ test('a wrong and a missing key are told apart from a changed value, and named',
   const missing = open({ ...ring, current: undefined }, sealed)
   assert.match(missing.because ?? '', /but keys\/secrets\.key does not exist$/)
   assert.equal(open({ ...ring, current: other, others: [key] }, sealed).value, 'x')
-  assert.equal(open(ring, `${sealed.slice(0, -2)}AA`).because, 'it was changed after it was sealed')
+  const changed = sealed.slice(0, -3) + (sealed.at(-3) === 'A' ? 'B' : 'A') + sealed.slice(-2)
+  assert.equal(open(ring, changed).because, 'it was changed after it was sealed')
 })
 
 test('a key is exactly 32 bytes as base64url', () => {
