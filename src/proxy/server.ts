@@ -104,8 +104,14 @@ class Doorway {
   readonly #settings: ServerSettings
   readonly #parts: ServerParts
   readonly #connections: Connections
-  /** The exchange of a request, for a parser error in the middle of its body. */
-  readonly #sent = new WeakMap<object, Sent>()
+  /**
+   * The request whose body is still coming on a connection, and its exchange, for a parser error in the middle of it. By
+   * connection, because a weak entry for each request would cost the collector more than the request.
+   */
+  readonly #coming = new WeakMap<
+    Duplex,
+    { readonly request: IncomingMessage; readonly sent: Sent }
+  >()
   /** Requests whose body turned out malformed while the decision was being written. */
   readonly #broken = new WeakMap<object, RefusalCode>()
   /** Connections with bytes that are no request behind requests whose answers are still to come. */
@@ -191,7 +197,11 @@ class Doorway {
     }
     if (webhook !== undefined) {
       const proved = () => this.#connections.proved(request.socket)
-      this.#sent.set(request, webhook.take({ facts, request, response, proved }))
+      const { socket } = request
+      this.#coming.set(socket, {
+        request,
+        sent: webhook.take({ facts, request, response, proved }),
+      })
       return
     }
     this.#proved(request.socket, verdict.identity)
@@ -269,7 +279,9 @@ class Doorway {
       },
     })
     if (!response.writableEnded) {
-      this.#sent.set(request, sent)
+      const { socket } = request
+      // Once the body is there nothing can be wrong with it, and the place may be that of the request behind this one.
+      if (!request.complete) this.#coming.set(socket, { request, sent })
       const untracked = live.track(identity.id, (reason) => {
         // A drain lets requests under way end within its grace.
         if (reason === 'drain') return
@@ -281,7 +293,7 @@ class Doorway {
       release = () => {
         untracked()
         // An idle connection must not hold what it last carried.
-        this.#sent.delete(request)
+        if (this.#coming.get(socket)?.request === request) this.#coming.delete(socket)
       }
     }
   }
@@ -414,9 +426,9 @@ class Doorway {
       afterAnswers(socket, () => this.#refuseBytes(socket, code, because))
     } else {
       // In the middle of a body: its exchange still may have an answer to give.
-      const sent = this.#sent.get(unfinished)
-      if (sent === undefined) this.#broken.set(unfinished, code)
-      else sent.refuse(code, because)
+      const coming = this.#coming.get(socket)
+      if (coming?.request === unfinished) coming.sent.refuse(code, because)
+      else this.#broken.set(unfinished, code)
     }
   }
 
