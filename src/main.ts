@@ -16,7 +16,28 @@ if (/--insecure-http-parser/.test(process.env['NODE_OPTIONS'] ?? '')) {
 }
 // State, keys and logs of ours are for us alone, whatever the caller's umask says.
 process.umask(0o077)
+resolveOwnModules()
 const { keepCompiled } = await import('./compile-cache.ts')
 keepCompiled(process.env)
 const { processIo, run } = await import('./cli/run.ts')
 process.exitCode = await run(process.argv.slice(2), processIo(process))
+
+/**
+ * Tells Node where the built modules of this program are: where the import says. Node itself asks the disk for links,
+ * packages and formats on the way to each of them, which is a seventh of a start.
+ */
+function resolveOwnModules(): void {
+  const self = 'main.js'
+  if (!import.meta.url.endsWith(`/${self}`)) return
+  const root = import.meta.url.slice(0, -self.length)
+  process.getBuiltinModule('node:module').registerHooks({
+    resolve(specifier, context, next) {
+      const { parentURL } = context
+      if (!specifier.startsWith('.') || parentURL?.startsWith(root) !== true) {
+        return next(specifier, context)
+      }
+      const { href } = new URL(specifier, parentURL)
+      return { url: href, format: 'module', shortCircuit: true }
+    },
+  })
+}
