@@ -24,6 +24,44 @@ export class BodyRefused extends Error {
   }
 }
 
+/** What carries a request on, and can still end it with a refusal. */
+interface Refusable {
+  refuse(code: RefusalCode, because: string): void
+}
+
+/**
+ * Requests whose body is still coming, for a parser error in the middle of it: each connection has one at most. By
+ * connection, because a weak entry for each request would cost the collector more than the request.
+ */
+export class BodiesComing {
+  readonly #latest = new WeakMap<object, { request: IncomingMessage; sent: Refusable }>()
+  readonly #broken = new WeakMap<object, RefusalCode>()
+
+  /** From here on an error in the body of the request is told to `sent`. */
+  add(request: IncomingMessage, sent: Refusable): void {
+    // Nothing can be wrong any more with a body that is there, and the place may be that of the request behind it.
+    if (!request.complete) this.#latest.set(request.socket, { request, sent })
+  }
+
+  /** The exchange has ended: an idle connection must not hold what it last carried. */
+  remove(request: IncomingMessage): void {
+    const { socket } = request
+    if (this.#latest.get(socket)?.request === request) this.#latest.delete(socket)
+  }
+
+  /** The body of `unfinished` on this connection is malformed. */
+  refuse(socket: object, unfinished: object, why: { code: RefusalCode; because: string }): void {
+    const latest = this.#latest.get(socket)
+    if (latest?.request === unfinished) latest.sent.refuse(why.code, why.because)
+    else this.#broken.set(unfinished, why.code)
+  }
+
+  /** Why a request is not to be carried on: its body turned out malformed before anything did so. */
+  brokenBy(request: IncomingMessage): RefusalCode | undefined {
+    return this.#broken.get(request)
+  }
+}
+
 /**
  * The body of a request for the agent: `null` for none; one buffer when all of it has arrived already (then no stream
  * object is made); else a stream. Throws BodyRefused when what has arrived is over the limit.

@@ -9,9 +9,10 @@ import { codeOf, refusalRow, type RefusalCode } from '../errors.ts'
 import type { Facts, Gate, Identity } from '../gates/gate.ts'
 import { challenge } from '../gates/identity.ts'
 import { isVisitor } from '../identity/proof.ts'
+import { BodiesComing } from './body.ts'
 import { Connections } from './connections.ts'
 import { readFacts, type FactSettings } from './facts.ts'
-import type { Ended, Forwarder, Sent } from './forward.ts'
+import type { Ended, Forwarder } from './forward.ts'
 import { headersForAgent, type AgentHeaderSettings } from './headers.ts'
 import { drain, httpServer, listen, parserRefusal, type ServerBounds } from './listening.ts'
 import type { Live, LiveEnd } from './live.ts'
@@ -104,16 +105,7 @@ class Doorway {
   readonly #settings: ServerSettings
   readonly #parts: ServerParts
   readonly #connections: Connections
-  /**
-   * The request whose body is still coming on a connection, and its exchange, for a parser error in the middle of it. By
-   * connection, because a weak entry for each request would cost the collector more than the request.
-   */
-  readonly #coming = new WeakMap<
-    Duplex,
-    { readonly request: IncomingMessage; readonly sent: Sent }
-  >()
-  /** Requests whose body turned out malformed while the decision was being written. */
-  readonly #broken = new WeakMap<object, RefusalCode>()
+  readonly #coming = new BodiesComing()
   /** Connections with bytes that are no request behind requests whose answers are still to come. */
   readonly #behind = new WeakSet<Duplex>()
   #drops = 0
@@ -197,11 +189,7 @@ class Doorway {
     }
     if (webhook !== undefined) {
       const proved = () => this.#connections.proved(request.socket)
-      const { socket } = request
-      this.#coming.set(socket, {
-        request,
-        sent: webhook.take({ facts, request, response, proved }),
-      })
+      this.#coming.add(request, webhook.take({ facts, request, response, proved }))
       return
     }
     this.#proved(request.socket, verdict.identity)
@@ -210,7 +198,7 @@ class Doorway {
         writeRefusal(response, 'AUDIT_UNAVAILABLE', facts.requestId, { headers: retrySoon })
         return
       }
-      const broken = this.#broken.get(request)
+      const broken = this.#coming.brokenBy(request)
       if (broken !== undefined) {
         const status = refusalRow(broken).status
         this.#recordDone(facts, verdict.identity, { status, bytes: 0, code: broken })
@@ -279,9 +267,7 @@ class Doorway {
       },
     })
     if (!response.writableEnded) {
-      const { socket } = request
-      // Once the body is there nothing can be wrong with it, and the place may be that of the request behind this one.
-      if (!request.complete) this.#coming.set(socket, { request, sent })
+      this.#coming.add(request, sent)
       const untracked = live.track(identity.id, (reason) => {
         // A drain lets requests under way end within its grace.
         if (reason === 'drain') return
@@ -292,8 +278,7 @@ class Doorway {
       })
       release = () => {
         untracked()
-        // An idle connection must not hold what it last carried.
-        if (this.#coming.get(socket)?.request === request) this.#coming.delete(socket)
+        this.#coming.remove(request)
       }
     }
   }
@@ -426,9 +411,7 @@ class Doorway {
       afterAnswers(socket, () => this.#refuseBytes(socket, code, because))
     } else {
       // In the middle of a body: its exchange still may have an answer to give.
-      const coming = this.#coming.get(socket)
-      if (coming?.request === unfinished) coming.sent.refuse(code, because)
-      else this.#broken.set(unfinished, code)
+      this.#coming.refuse(socket, unfinished, { code, because })
     }
   }
 
