@@ -127,7 +127,12 @@ async function runDemo(home: string, { image, port, wish }: Demo, io: Io): Promi
       config: configFile,
       json: false,
       wish,
-      onReady: (url) => io.out(guide(url, home, token)),
+      onReady: ({ url, agent }) => {
+        // Who copies the lines at once gets the answers that they promise: until the agent is ready, /health says 503.
+        void Promise.resolve(agent.ready()).then((state) => {
+          if (state !== 'down') io.out(guide(url, home, token))
+        })
+      },
     },
     { ...io, env },
   )

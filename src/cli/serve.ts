@@ -1,4 +1,5 @@
 /** `serve`: the sidecar in the foreground, until a signal. */
+import type { App } from '../app.ts'
 import { messageOf } from '../errors.ts'
 import type { Command, ExitCode, Io } from './command.ts'
 import { firstWish } from './wish.ts'
@@ -31,8 +32,8 @@ export interface ServeOptions {
   readonly json: boolean
   /** When to end; a signal from now on when absent. */
   readonly wish?: Promise<NodeJS.Signals>
-  /** Printed once the port is open. */
-  readonly onReady?: (url: string) => void
+  /** Called once the port is open, instead of the line that says so. */
+  readonly onReady?: (app: App) => void
 }
 
 /** How long the audit log may take to be written before a defect ends the program, ms. */
@@ -62,7 +63,7 @@ export async function serve(options: ServeOptions, io: Io): Promise<ExitCode> {
     log.info({ signal }, 'stopping: exchanges under way may end'),
   )
   const app = await startApp({ loaded, log, engineEnv: io.env })
-  if (options.onReady !== undefined) options.onReady(app.url)
+  if (options.onReady !== undefined) options.onReady(app)
   else if (options.json) io.out(JSON.stringify({ url: app.url, pid: process.pid }))
   else io.out(`hardshell listens on ${app.url} (config ${loaded.file ?? 'defaults'})`)
   // After an exception that nothing caught, nobody knows what holds: the end is recorded, and comes at once (CWE-248).

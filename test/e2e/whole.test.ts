@@ -157,6 +157,8 @@ test('the demo starts from nothing, serves its agent, survives its death under l
   const agent = new HttpAgent({ keepAlive: true, maxSockets: 8 })
   t.after(() => agent.destroy())
   assert.equal((await call(url, 'wrong', agent)).status, 401)
+  // As soon as the lines are there, each of them holds.
+  assert.equal((await call(url, token, agent, '/health')).status, 200)
   assert.equal((await call(url, token, agent, '/')).status, 200)
   const big = execFileSync('sh', [
     '-c',
